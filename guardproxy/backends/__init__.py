@@ -1,0 +1,1 @@
+"""What answers for the model stage of a check: rungs of its ladder."""

@@ -1,0 +1,61 @@
+"""Many patterns over one text: an automaton decides which occur, then those alone are looked for.
+
+RE2 is linear in the text whatever the pattern, so nothing that a policy's author or an attacker writes can hang the proxy;
+what RE2 cannot do (look-around, back references) is not accepted. One pattern that always matches is added to every set:
+when it is missing from an answer the automaton gave up, which must not be mistaken for "nothing found".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import re2
+
+from guardproxy.errors import BackendError, ConfigError
+
+
+class PatternSet:
+    """Patterns numbered in the order given. Raises ConfigError, with the number, for one that RE2 does not take."""
+
+    __slots__ = ("_canary", "_each", "_set", "patterns")
+
+    def __init__(self, patterns: Sequence[str], *, ignore_case: bool = False, max_mem: int = 32 << 20) -> None:
+        options = re2.Options()
+        options.case_sensitive = not ignore_case
+        options.max_mem = max_mem
+        options.log_errors = False
+        self.patterns = tuple(patterns)
+        self._each = []
+        for number, pattern in enumerate(self.patterns):
+            try:
+                self._each.append(re2.compile(pattern, options))
+            except re2.error as error:
+                reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
+                raise ConfigError(f"pattern {number}: {reason}") from None
+        # The set shares the options but for captures, which would only slow it.
+        options.never_capture = True
+        self._set = re2.Set.SearchSet(options)
+        for pattern in self.patterns:
+            self._set.Add(pattern)
+        self._canary = self._set.Add(r"\z")  # matches once the whole text has been read, and only then
+        self._set.Compile()
+        self.hits("")  # a set too large for its memory fails here, at start
+
+    def hits(self, text: str | bytes) -> list[int]:
+        """The numbers of the patterns that occur in `text`, ascending. Raises BackendError if the engine gave up."""
+        found: list[int] | None = self._set.Match(text)
+        if found is None or self._canary not in found:
+            raise BackendError("the pattern automaton gave up")
+        if len(found) == 1:
+            return []
+        found.remove(self._canary)
+        found.sort()
+        return found
+
+    def spans(self, number: int, text: str) -> Iterator[tuple[int, int]]:
+        """Where pattern `number` occurs in `text`: its group 1 if it has one and that took part, else all of it."""
+        regexp = self._each[number]
+        group = 1 if regexp.groups else 0
+        for match in regexp.finditer(text):
+            span = match.span(group)
+            yield span if span[0] >= 0 else match.span()

@@ -1,0 +1,1 @@
+"""What compliance staff write, and what it says of verdicts."""
