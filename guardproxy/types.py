@@ -149,6 +149,7 @@ class Edit:
     method: str = "replace"
     label: str = ""
     literal: bool = False
+    value: str = field(default="", repr=False)  # what stood there, for methods that depend on it
 
 
 @dataclass(frozen=True, slots=True)

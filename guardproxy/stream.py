@@ -1,0 +1,243 @@
+"""StreamGuard: holds a stream of events, says what is to be judged, and releases what has been. Sans-IO.
+
+- Events leave in the order in which they came, and as they came unless their text was edited.
+- An event leaves once every text in it has been decided, together with what follows within the holdback (windows.py).
+- How the text was split into events changes nothing: windows depend on the text alone, and edits are kept by position in a
+  channel and only then shared out to the events.
+- So its exposure bound, the most characters that can be delivered undecided, is 0.
+
+The caller's loop: feed() bytes, judge each of tasks(), settle() it, and send what take() returns. After close() the same once
+more. A task must be settled before take() can give what depends on it; a blocked stream is simply not asked any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import jiter
+
+from guardproxy.enforce import merge
+from guardproxy.errors import WireError
+from guardproxy.types import Edit, Mark, Path, Segment, Window
+from guardproxy.windows import Windower
+from guardproxy.wire.base import Delta, Dialect, Json, Part, Stretch
+from guardproxy.wire.patch import Splice, patch, splices
+from guardproxy.wire.sse import Event, SSEReader, with_data
+
+Subject = Segment | Window | Part
+
+DONE = b"[DONE]"
+
+
+class _Channel:
+    """One text that grows over events: what has been decided of it, and the changes to make, by position."""
+
+    __slots__ = ("changes", "closed", "decided", "length", "parts", "segment", "windower")
+
+    def __init__(self, first: Stretch) -> None:
+        self.segment = Segment(first.channel, (), first.role, first.scope, "")
+        self.windower = None if first.whole else Windower(self.segment)
+        self.parts: list[str] = []  # of a channel that is judged as a whole
+        self.length = 0
+        self.decided = 0  # everything before this may leave
+        self.changes: list[Splice] = []  # ordered, without overlaps
+        self.closed = False
+
+
+class _Held:
+    """An event that waits."""
+
+    __slots__ = ("document", "edits", "event", "pending", "stretches")
+
+    def __init__(self, event: Event, document: Json) -> None:
+        self.event = event
+        self.document = document
+        self.stretches: list[tuple[_Channel, int, int, Stretch]] = []
+        self.pending = 0  # complete texts in it that are not settled
+        self.edits: list[Edit] = []
+
+
+@dataclass(slots=True)
+class Task:
+    """Something to judge. `subject`: a Window of a growing text, a complete Segment, or a Part that is no text."""
+
+    subject: Subject
+    owner: _Channel | _Held
+
+
+class StreamGuard:
+    """Guards one streamed response. `limit`: bytes that may be held before the stream is given up (WireError)."""
+
+    def __init__(self, dialect: Dialect, limit: int) -> None:
+        self._dialect = dialect
+        self._limit = limit
+        self._reader = SSEReader(limit)
+        self._channels: dict[str, _Channel] = {}
+        self._queue: deque[_Held] = deque()
+        self._held = 0
+        self._tasks: list[Task] = []
+        self.delivered: list[Json] = []  # what the dialect needs to end the stream properly
+        self.ended = False  # the stream came to its proper end
+        self.failed = False  # the upstream reported an error inside the stream
+
+    # -- in ---------------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes of the stream. Raises WireError where they are no stream that can be judged."""
+        for event in self._reader.feed(data):
+            self._push(event)
+        if self._held > self._limit:
+            raise WireError("the stream holds too much undecided text", code="stream_held_too_large", status=502)
+
+    def close(self) -> None:
+        """The stream has come to its end, proper or not: what is held is all there will be."""
+        for event in self._reader.finish():
+            self._push(event)
+        self._close("")
+
+    def _push(self, event: Event) -> None:
+        self._held += len(event.raw)
+        if event.data is None or event.data == DONE:
+            if event.data is not None:
+                self.ended = True
+                self._close("")
+            self._queue.append(_Held(event, None))
+            return
+        try:
+            document = jiter.from_json(event.data, catch_duplicate_keys=True, allow_inf_nan=False)
+        except ValueError:
+            raise WireError("a stream event is not valid JSON", code="upstream_bad_event", status=502) from None
+        held = _Held(event, document)
+        self._queue.append(held)
+        self._read(held, self._dialect.delta(document, event.kind))
+
+    def _read(self, held: _Held, delta: Delta) -> None:
+        for stretch in delta.stretches:
+            if stretch.text:
+                self._extend(held, stretch)
+        if delta.segments or delta.parts:
+            subjects: tuple[Subject, ...] = (*(s for s in delta.segments if s.text), *delta.parts)
+            held.pending = len(subjects)
+            self._tasks += [Task(subject, held) for subject in subjects]
+        self.failed = self.failed or delta.failed
+        for prefix in delta.closes:
+            self.ended = True
+            self._close(prefix)
+
+    def _extend(self, held: _Held, stretch: Stretch) -> None:
+        channel = self._channels.get(stretch.channel)
+        if channel is None or channel.closed:
+            # Text after a channel's end starts a new text: no stream that behaves has it, and it must not pass unread.
+            channel = self._channels[stretch.channel] = _Channel(stretch)
+        start = channel.length
+        channel.length = end = start + len(stretch.text)
+        held.stretches.append((channel, start, end, stretch))
+        if channel.windower is None:
+            channel.parts.append(stretch.text)
+        else:
+            for window in channel.windower.feed(stretch.text):
+                self._tasks.append(Task(window, channel))
+
+    def _close(self, prefix: str) -> None:
+        for name, channel in self._channels.items():
+            if channel.closed or not name.startswith(prefix):
+                continue
+            channel.closed = True
+            if channel.windower is not None:
+                self._tasks += [Task(window, channel) for window in channel.windower.finish()]
+            elif channel.length:
+                self._tasks.append(Task(self._dialect_segment(channel), channel))
+
+    def _dialect_segment(self, channel: _Channel) -> Segment:
+        segment = channel.segment
+        return embedded("".join(channel.parts), (), segment.channel, segment.role, segment.scope)
+
+    # -- judged -----------------------------------------------------------------------------------------------------
+
+    def tasks(self) -> list[Task]:
+        """What has become ready to be judged since the last call, in the order of the stream."""
+        tasks, self._tasks = self._tasks, []
+        return tasks
+
+    def settle(self, task: Task, edits: Sequence[Edit] = ()) -> None:
+        """The subject of `task` may leave, with these edits (final replacements; positions as the subject's segment counts)."""
+        owner, subject = task.owner, task.subject
+        if isinstance(owner, _Held):
+            owner.pending -= 1
+            owner.edits += edits
+        elif isinstance(subject, Window):
+            owner.decided = subject.release
+            if edits:
+                _add(owner.changes, [(edit.start, edit.end, edit.replacement) for edit in edits])
+        else:
+            owner.decided = owner.length
+            if edits:
+                _add(owner.changes, _flat("".join(owner.parts), edits))
+
+    # -- out --------------------------------------------------------------------------------------------------------
+
+    def take(self) -> bytes:
+        """The bytes that may be delivered now."""
+        out: list[bytes] = []
+        queue = self._queue
+        while queue and self._ready(queue[0]):
+            held = queue.popleft()
+            self._held -= len(held.event.raw)
+            out.append(_written(held))
+            if held.document is not None and self._dialect.keep(held.document):
+                self.delivered.append(held.document)
+        return b"".join(out)
+
+    @staticmethod
+    def _ready(held: _Held) -> bool:
+        if held.pending:
+            return False
+        return all(channel.decided >= end for channel, _, end, _ in held.stretches)
+
+
+def _add(changes: list[Splice], more: Iterable[Splice]) -> None:
+    """Adds changes to those of a channel; one that overlaps an earlier one only makes that one longer."""
+    for start, end, replacement in sorted(more):
+        if changes and start < changes[-1][1]:
+            first = changes[-1]
+            changes[-1] = (first[0], max(first[1], end), first[2])
+        else:
+            changes.append((start, end, replacement))
+
+
+def _flat(text: str, edits: Sequence[Edit]) -> list[Splice]:
+    """Edits of a whole channel as changes of its text: direct ones, and those inside the JSON document that it is."""
+    merged = merge(edits)
+    direct = [(edit.start, edit.end, edit.replacement) for edit in merged if not edit.path]
+    inner = [replace(edit, path=edit.path[1:]) for edit in merged if edit.path[:1] == (Mark.JSON,)]
+    return direct + splices(text, inner)
+
+
+def _written(held: _Held) -> bytes:
+    """The bytes of an event whose texts are all decided."""
+    edits, emptied = held.edits, list[Path]()
+    for channel, start, end, stretch in held.stretches:
+        if channel.changes:
+            local = _share(channel.changes, start, end)
+            if local:
+                edits = [*edits, *(Edit(stretch.path, *change) for change in local)]
+                if stretch.echo is not None:
+                    emptied.append(stretch.echo)
+    if not edits or held.event.data is None:
+        return held.event.raw
+    return with_data(held.event, patch(held.event.data, merge(edits), emptied))
+
+
+def _share(changes: Sequence[Splice], start: int, end: int) -> list[Splice]:
+    """The part of a channel's changes that falls on its characters [start, end), counted from start.
+
+    The replacement goes where the change starts; characters of it in later events are only removed.
+    """
+    local: list[Splice] = []
+    for first, last, replacement in changes:
+        if first < end and last > start:
+            text = replacement if first >= start else ""
+            local.append((max(first, start) - start, min(last, end) - start, text))
+    return local
