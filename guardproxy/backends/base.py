@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
+from guardproxy.errors import BackendError
 from guardproxy.reading import Reading
 from guardproxy.types import Finding
 
@@ -46,8 +47,27 @@ class Backend(Protocol):
     async def close(self) -> None: ...
 
 
-@runtime_checkable
-class LocalBackend(Protocol):
-    """A backend that answers within microseconds and without waiting; the runner calls it without a task or a timer."""
+class LocalBackend:
+    """Base of the backends that answer within microseconds and without waiting: called without a task or a timer."""
 
-    def classify_now(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]: ...
+    name: str = ""
+    version: str = ""
+
+    def classify_now(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]:
+        """One answer for each reading, in order. Raises BackendError."""
+        raise BackendError("this backend answers nothing")
+
+    def clean(self, check: str, reading: Reading) -> bool:
+        """True only if no part of this text, read by itself, could have a score or a finding. Cheap, or False."""
+        return False
+
+    async def classify(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]:
+        """The same as classify_now()."""
+        return self.classify_now(check, readings)
+
+    async def health(self) -> str:
+        """Always able to answer."""
+        return ""
+
+    async def close(self) -> None:
+        """Nothing to close."""

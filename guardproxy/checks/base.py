@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guardproxy.reading import Reading
-from guardproxy.types import Finding
+from guardproxy.types import Finding, Segment
 
 Options = Mapping[str, Any]
 """A check's own options, from the policy's `checks:` section. Plain YAML values, not validated yet."""
@@ -31,10 +31,22 @@ class Check:
     name: str = ""
     labels: frozenset[str] = frozenset()
     version: str = "1"
+    whole: bool = False  # judges complete texts by find_whole(), and no windows
 
     def find(self, reading: Reading) -> Sequence[Finding]:
         """The deterministic stage: findings with offsets in `reading.text`. May raise Abstain."""
         return ()
+
+    def find_whole(self, segment: Segment) -> Sequence[Finding]:
+        """For a check with `whole`: findings with offsets in the segment's text. May raise Abstain."""
+        return ()
+
+    def clean(self, reading: Reading) -> bool:
+        """True only if find() would find nothing in any part of this text, read by itself. Cheap, or False.
+
+        This is what makes a clean text cost microseconds: one look at all of it, and no windows.
+        """
+        return False
 
 
 @dataclass(frozen=True, slots=True)

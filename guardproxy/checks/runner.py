@@ -1,0 +1,323 @@
+"""Asks the checks about a text, all at once, each within its deadline, and turns whatever happens into verdicts.
+
+- Nothing that a check or a backend does gets past here: what raises, hangs or answers nonsense becomes a verdict with an
+  outcome, for the policy to decide on. There is no way to a clean verdict but an answer.
+- A complete text is first read once, as a whole, by the checks that can say "nothing in it" at a glance. What that leaves is
+  judged window by window, the way the text would be judged in a stream.
+- A lower rung of a ladder answers only for a higher one that failed, and its verdict says `degraded`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from guardproxy.backends.base import NOTHING, Answer, Backend, LocalBackend
+from guardproxy.checks.base import Abstain, Check
+from guardproxy.errors import BackendError
+from guardproxy.reading import Reading
+from guardproxy.types import Finding, Outcome, Segment, Verdict, Window
+from guardproxy.windows import windows_of
+
+GLANCE = 1 << 18  # longer texts are not read as a whole first: that would hold up everybody else
+BREATH = 32  # windows judged in a row before others get their turn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredCheck:
+    """A check as the policy wants it run. `deadline` in seconds, for the whole ladder."""
+
+    check: Check
+    ladder: tuple[Backend, ...] = ()
+    deadline: float = 1.0
+
+    @property
+    def local(self) -> bool:
+        """Whether it answers without waiting."""
+        return not self.ladder or isinstance(self.ladder[0], LocalBackend)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A window and what the checks say of it."""
+
+    window: Window
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """What the model stage came to: an answer for each reading, or an outcome that is none."""
+
+    answers: Sequence[Answer] = ()
+    backend: str = ""
+    outcome: Outcome = Outcome.OK
+    reason: str = ""
+    elapsed: float = 0.0
+
+
+class Runner:
+    """The checks of one policy. Safe to use concurrently; holds no state of any request."""
+
+    def __init__(self, configured: Mapping[str, ConfiguredCheck]) -> None:
+        self._configured = dict(configured)
+        self._clean = {
+            name: Verdict(name, backend=_ref(c.ladder[0]) if c.ladder else f"{name}@{c.check.version}")
+            for name, c in self._configured.items()
+        }
+
+    def clean(self, name: str) -> Verdict:
+        """The verdict of a check that found nothing."""
+        return self._clean[name]
+
+    async def run(self, names: Sequence[str], subject: Segment | Window, budget: float) -> list[Judged]:
+        """What the checks `names` say of a text: its windows in order, or nothing if all of them found it clean.
+
+        `budget`: seconds for all of it. A Segment is complete; a Window is part of a text that still grows.
+        """
+        whole: dict[str, Verdict] = {}
+        if isinstance(subject, Segment):
+            names, whole = self._glance(names, subject)
+            windows = windows_of(subject) if names else []
+        else:
+            windows = [subject]
+        until = time.monotonic() + budget
+        readings = [Reading(window) for window in windows]
+        waiting = [name for name in names if not self._configured[name].local]
+        tasks = [asyncio.ensure_future(self._ladder(name, readings, until)) for name in waiting]
+        try:
+            table = [await self._judge_local(name, readings, until) for name in names if name not in waiting]
+            for name, task in zip(waiting, tasks, strict=True):
+                table.append(await self._judge_waited(name, readings, task))
+        finally:
+            for task in tasks:
+                task.cancel()
+        judged = [Judged(window, tuple(v[i] for v in table)) for i, window in enumerate(windows)] if names else []
+        if whole and isinstance(subject, Segment):
+            judged.append(Judged(_one_window(subject), tuple(whole.values())))
+        return judged
+
+    # -- a first look at a complete text ------------------------------------------------------------------------------
+
+    def _glance(self, names: Sequence[str], segment: Segment) -> tuple[list[str], dict[str, Verdict]]:
+        """The checks that have to look closer, and the verdicts of those that judge whole texts only."""
+        closer: list[str] = []
+        whole: dict[str, Verdict] = {}
+        reading = Reading(_one_window(segment))
+        for name in names:
+            configured = self._configured[name]
+            if configured.check.whole:
+                verdict = self._judge_whole(name, reading)
+                if verdict is not self._clean[name]:
+                    whole[name] = verdict
+            elif len(segment.text) > GLANCE or not self._seems_clean(configured, reading):
+                closer.append(name)
+        return closer, whole
+
+    def _judge_whole(self, name: str, reading: Reading) -> Verdict:
+        check = self._configured[name].check
+        try:
+            findings = check.find_whole(reading.window.segment)
+        except Abstain as abstained:
+            return Verdict(name, Outcome.ABSTAINED, reason=str(abstained), backend=self._clean[name].backend)
+        except Exception as error:  # noqa: BLE001 - the runner's very purpose: a failure is a verdict
+            return self._failed(name, error)
+        return self._verdict(name, reading.window, reading, findings, NOTHING, _Rung())
+
+    @staticmethod
+    def _seems_clean(configured: ConfiguredCheck, reading: Reading) -> bool:
+        """Whether no window of the text can have a finding. What cannot say so, or fails, is asked properly."""
+        try:
+            if not configured.check.clean(reading):
+                return False
+            if not configured.ladder:
+                return True
+            first = configured.ladder[0]
+            return isinstance(first, LocalBackend) and first.clean(configured.check.name, reading)
+        except Exception:  # noqa: BLE001 - it fails again, and is recorded, where it is asked properly
+            return False
+
+    # -- window by window ---------------------------------------------------------------------------------------------
+
+    async def _judge_local(self, name: str, readings: Sequence[Reading], until: float) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        for number, reading in enumerate(readings):
+            if number % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+                if time.monotonic() > until:
+                    late = Verdict(name, Outcome.TIMEOUT, reason="deadline", backend=self._clean[name].backend)
+                    return verdicts + [late] * (len(readings) - number)
+            verdicts.append(self._judge_one(name, reading))
+        return verdicts
+
+    def _judge_one(self, name: str, reading: Reading) -> Verdict:
+        configured = self._configured[name]
+        try:
+            findings = configured.check.find(reading)
+            answer, rung = NOTHING, _Rung()
+            if configured.ladder:
+                rung = self._climb_local(configured, reading)
+                answer = rung.answers[0] if rung.answers else NOTHING
+            return self._verdict(name, reading.window, reading, findings, answer, rung)
+        except Abstain as abstained:
+            return Verdict(name, Outcome.ABSTAINED, reason=str(abstained), backend=self._clean[name].backend)
+        except Exception as error:  # noqa: BLE001 - the runner's very purpose: a failure is a verdict
+            return self._failed(name, error)
+
+    @staticmethod
+    def _climb_local(configured: ConfiguredCheck, reading: Reading) -> _Rung:
+        failure = ""
+        for number, backend in enumerate(configured.ladder):
+            if not isinstance(backend, LocalBackend):
+                continue
+            try:
+                answers = _checked(backend.classify_now(configured.check.name, [reading]), [reading])
+            except Exception as error:  # noqa: BLE001 - the next rung answers for it
+                failure = f"{backend.name}: {_why(error)}"
+                continue
+            outcome = Outcome.DEGRADED if number else Outcome.OK
+            return _Rung(answers, _ref(backend), outcome, failure)
+        return _Rung(outcome=Outcome.ERROR, reason=failure or "no rung answers")
+
+    async def _judge_waited(
+        self, name: str, readings: Sequence[Reading], climbing: Awaitable[_Rung]
+    ) -> list[Verdict]:
+        rung = await climbing
+        verdicts: list[Verdict] = []
+        for number, reading in enumerate(readings):
+            answer = rung.answers[number] if rung.answers else NOTHING
+            try:
+                findings = self._configured[name].check.find(reading)
+                verdicts.append(self._verdict(name, reading.window, reading, findings, answer, rung))
+            except Exception as error:  # noqa: BLE001 - the runner's very purpose: a failure is a verdict
+                verdicts.append(self._failed(name, error))
+        return verdicts
+
+    async def _ladder(self, name: str, readings: Sequence[Reading], until: float) -> _Rung:
+        """Asks one rung after the other, each with its share of the time that is left; local ones need none."""
+        configured = self._configured[name]
+        started = time.monotonic()
+        until = min(until, started + configured.deadline)
+        failure, outcome = "", Outcome.ERROR
+        for number, backend in enumerate(configured.ladder):
+            try:
+                if isinstance(backend, LocalBackend):
+                    answers = backend.classify_now(name, readings)
+                else:
+                    slow = sum(not isinstance(other, LocalBackend) for other in configured.ladder[number:])
+                    share = (until - time.monotonic()) / slow
+                    answers = await _within(backend.classify(name, readings), share)
+                answers = _checked(answers, readings)
+            except TimeoutError:
+                failure, outcome = f"{backend.name}: deadline", Outcome.TIMEOUT
+                continue
+            except Exception as error:  # noqa: BLE001 - the next rung answers for it
+                failure, outcome = f"{backend.name}: {_why(error)}", Outcome.ERROR
+                continue
+            outcome = Outcome.DEGRADED if number else Outcome.OK
+            return _Rung(answers, _ref(backend), outcome, failure, time.monotonic() - started)
+        return _Rung((), "", outcome, failure, time.monotonic() - started)
+
+    # -- verdicts -----------------------------------------------------------------------------------------------------
+
+    def _verdict(
+        self,
+        name: str,
+        window: Window,
+        reading: Reading,
+        found: Iterable[Finding],
+        answer: Answer,
+        rung: _Rung,
+    ) -> Verdict:
+        deterministic = list(found)
+        if not deterministic and answer is NOTHING and rung.outcome is Outcome.OK:
+            return self._clean[name]
+        length = len(reading.text)
+        if not all(_is_finding(finding, length) for finding in deterministic):
+            raise BackendError("a finding that cannot be")
+        findings = tuple(_placed([*deterministic, *answer.findings], window))
+        scores = answer.scores if findings or not answer.findings else {}
+        outcome, reason = rung.outcome, rung.reason
+        if answer.abstained:
+            outcome, reason = Outcome.ABSTAINED, answer.abstained
+        if not findings and not scores and outcome is Outcome.OK:
+            return self._clean[name]
+        backend = rung.backend or self._clean[name].backend
+        return Verdict(name, outcome, findings, scores, reason, backend, rung.elapsed)
+
+    def _failed(self, name: str, error: Exception) -> Verdict:
+        return Verdict(name, Outcome.ERROR, reason=_why(error), backend=self._clean[name].backend)
+
+
+def _one_window(segment: Segment) -> Window:
+    length = len(segment.text)
+    return Window(segment, 0, 0, length, length, segment.text)
+
+
+def _placed(findings: Iterable[Finding], window: Window) -> Iterable[Finding]:
+    """Findings as the window's segment counts, without those in the context and those that the next window judges again."""
+    shift = window.context_start
+    for finding in findings:
+        start, end = max(finding.start + shift, window.start), finding.end + shift
+        if start < window.release and end > window.start:
+            yield Finding(finding.label, start, end, finding.score)
+
+
+def _checked(answers: Sequence[Answer], readings: Sequence[Reading]) -> Sequence[Answer]:
+    """The answers, if they can be: one for each reading, scores that are probabilities, findings inside the text."""
+    if not isinstance(answers, list | tuple) or len(answers) != len(readings):
+        raise BackendError("malformed answer")
+    for answer, reading in zip(answers, readings, strict=True):
+        if answer is NOTHING:
+            continue
+        length = len(reading.text)
+        if not (
+            isinstance(answer, Answer)
+            and all(isinstance(label, str) and _is_probability(score) for label, score in answer.scores.items())
+            and all(_is_finding(finding, length) for finding in answer.findings)
+        ):
+            raise BackendError("malformed answer")
+    return answers
+
+
+def _is_finding(finding: object, length: int) -> bool:
+    return (
+        isinstance(finding, Finding)
+        and isinstance(finding.label, str)
+        and isinstance(finding.start, int)
+        and isinstance(finding.end, int)
+        and 0 <= finding.start < finding.end <= length
+        and _is_probability(finding.score)
+    )
+
+
+def _is_probability(score: object) -> bool:
+    return isinstance(score, int | float) and math.isfinite(score) and 0 <= score <= 1
+
+
+async def _within(answer: Awaitable[T], seconds: float) -> T:
+    """`answer`, or TimeoutError after so many seconds, even if what is awaited will not be cancelled."""
+    task = asyncio.ensure_future(answer)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=max(seconds, 0))
+        if not done:
+            raise TimeoutError
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+
+
+def _why(error: Exception) -> str:
+    """What is said of a failure: our own errors' message, of others the kind alone, since a message may carry content."""
+    return str(error) if isinstance(error, BackendError) else type(error).__name__
+
+
+def _ref(backend: Backend) -> str:
+    return f"{backend.name}@{backend.version}"
