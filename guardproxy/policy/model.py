@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
-from guardproxy.types import Action, Outcome, Scope
+from guardproxy.types import Action, Decision, Outcome, Scope
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+AT_LEAST = 0.5  # the score from which on a rule matches that does not say
+UNBOUNDED = 1.01  # above every score
+DEADLINE = 2.0  # seconds, all checks together
+CHECK_DEADLINE = 1.0
+JUDGE_DEADLINE = 5.0
+JUDGE_THRESHOLD = 0.5
+PART_KINDS = ("image", "audio", "video", "file", "tokens", "encrypted", "other")
+
+
+class CheckInfo(Protocol):
+    """What the loader needs to know of a check. checks.base.CheckSpec is one, without this layer knowing it."""
+
+    @property
+    def labels(self) -> frozenset[str]: ...
+
+    @property
+    def open_labels(self) -> bool: ...
+
+    @property
+    def ladder(self) -> tuple[str, ...]: ...
+
+    @property
+    def build(self) -> Callable[[Mapping[str, Any]], Any]:
+        """Makes the check from its options; raises PolicyError where they are wrong. What it makes has `labels`."""
+        ...
 
 
 class Method(StrEnum):
@@ -25,8 +52,8 @@ class FindingMatch:
 
     check: str
     labels: frozenset[str] = frozenset()  # empty: any label of the check
-    at_least: float = 0.5
-    below: float = 1.01
+    at_least: float = AT_LEAST
+    below: float = UNBOUNDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +114,34 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class ScopeRules:
+    """The rules of one scope as evaluate() asks for them, each with its place in the policy's order."""
+
+    findings: Mapping[str, tuple[tuple[int, Rule], ...]]  # by check
+    outcomes: tuple[tuple[int, Rule], ...]
+    degraded: bool  # whether some rule matches answers from a lower rung
+
+
+@dataclass(frozen=True, slots=True)
 class CheckConfig:
     """How one check is run. `ladder` None: the check's default, or the --backend given at start."""
 
     name: str
     ladder: tuple[str, ...] | None = None
-    deadline: float = 1.0  # seconds
+    deadline: float = CHECK_DEADLINE  # seconds
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A second OpenAI-compatible endpoint. The key is read from the environment variable named, never from the policy."""
+    """A second OpenAI-compatible endpoint. Its key is in the environment variable `key_env`, never in the policy."""
 
     name: str
     url: str
     model: str
     key_env: str = ""
-    deadline: float = 5.0  # seconds
-    threshold: float = 0.5  # a violation from this probability on
+    deadline: float = JUDGE_DEADLINE  # seconds
+    threshold: float = JUDGE_THRESHOLD  # a violation from this probability on
 
 
 class RefusalShape(StrEnum):
@@ -126,7 +162,11 @@ class RefusalStyle:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy. `ref` is name@version+hash, as decisions carry it."""
+    """A whole policy. `ref` is name@version+hash, as decisions carry it.
+
+    `allow`, `by_scope` and `order` follow from the rest: the one decision that most texts get, and the rules sorted so
+    that evaluate() looks only at those that can match.
+    """
 
     name: str
     version: str
@@ -135,12 +175,37 @@ class Policy:
     checks: Mapping[str, CheckConfig]
     judges: Mapping[str, Judge] = field(default_factory=dict)
     unguarded: Action = Action.BLOCK  # routes that the proxy does not understand: ALLOW or BLOCK
-    parts: Mapping[str, Action] = field(default_factory=dict)  # by kind: image, audio, video, file, tokens, encrypted, other
+    parts: Mapping[str, Action] = field(
+        default_factory=dict
+    )  # by kind: image, audio, video, file, tokens, encrypted, other
     refusal: RefusalStyle = RefusalStyle()
-    deadline: float = 2.0  # seconds, for all checks of one request or window together
+    deadline: float = DEADLINE  # seconds, for all checks of one request or window together
     description: str = ""
+    allow: Decision = field(init=False, repr=False, compare=False)
+    by_scope: Mapping[Scope, ScopeRules] = field(init=False, repr=False, compare=False)
+    order: Mapping[str, int] = field(init=False, repr=False, compare=False)  # of rule ids
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allow", Decision(Action.ALLOW, self.ref))
+        object.__setattr__(self, "by_scope", {scope: _scope_rules(self.rules, scope) for scope in Scope})
+        object.__setattr__(self, "order", {rule.id: index for index, rule in enumerate(self.rules)})
 
     @property
     def ref(self) -> str:
         """What decisions call this policy."""
         return f"{self.name}@{self.version}+{self.sha256[:12]}"
+
+
+def _scope_rules(rules: tuple[Rule, ...], scope: Scope) -> ScopeRules:
+    findings: dict[str, tuple[tuple[int, Rule], ...]] = {}
+    outcomes: list[tuple[int, Rule]] = []
+    degraded = False
+    for index, rule in enumerate(rules):
+        if scope not in rule.where:
+            continue
+        if isinstance(rule.match, FindingMatch):
+            findings[rule.match.check] = (*findings.get(rule.match.check, ()), (index, rule))
+        else:
+            outcomes.append((index, rule))
+            degraded = degraded or Outcome.DEGRADED in rule.match.outcomes
+    return ScopeRules(findings, tuple(outcomes), degraded)
