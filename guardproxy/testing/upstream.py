@@ -45,7 +45,8 @@ class Upstream:
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, delivery: Delivery | None = None) -> None:
         self.requests: list[Received] = []
         self._host, self._port = host, port
-        self._standing = _Plan(canned, delivery or Delivery(), None)
+        self._delivery = delivery or Delivery()
+        self._standing = _Plan(canned, self._delivery, None)
         self._next: list[_Plan] = []
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
@@ -82,7 +83,7 @@ class Upstream:
             answer = make_reply(
                 text or "", tool_calls=tool_calls, reasoning=reasoning, refusal=refusal, finish=finish, choices=choices
             )
-        plan = _Plan(canned if answer is None else answer, delivery or Delivery(), times)
+        plan = _Plan(canned if answer is None else answer, delivery or self._delivery, times)
         if times is None:
             self._standing = plan
         else:
@@ -92,7 +93,7 @@ class Upstream:
         """Forgets what came, and answers as at first."""
         self.requests.clear()
         self._next.clear()
-        self._standing = _Plan(canned, Delivery(), None)
+        self._standing = _Plan(canned, self._delivery, None)
 
     # What came
 
