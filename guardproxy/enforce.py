@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from guardproxy.policy.model import Method
-from guardproxy.types import Edit, Path, Segment
+from guardproxy.types import Edit, Path, Segment, Window
 from guardproxy.vault import Vault
 from guardproxy.wire.patch import patch
 
@@ -20,9 +20,7 @@ def resolve(edits: Iterable[Edit], vault: Vault, key: bytes) -> list[Edit]:
     """The edits with their final replacements."""
     out: list[Edit] = []
     for edit in edits:
-        if edit.replacement or not edit.value:
-            out.append(edit)
-        elif edit.method == Method.PSEUDONYM:
+        if edit.method == Method.PSEUDONYM:
             out.append(replace(edit, replacement=vault.pseudonym(edit.label, edit.value)))
         elif edit.method == Method.HASH:
             out.append(replace(edit, replacement=f"[{edit.label}:{keyed_hash(edit.value, key)}]"))
@@ -36,13 +34,19 @@ def keyed_hash(value: str, key: bytes) -> str:
     return hmac.new(key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:8]
 
 
-def restorations(segment: Segment, vault: Vault) -> list[Edit]:
-    """Edits that put the values behind the vault's pseudonyms back into a complete text."""
+def restorations(subject: Segment | Window, vault: Vault) -> list[Edit]:
+    """Edits that put the values behind the vault's pseudonyms back into a text, or into what a window releases of it."""
     out: list[Edit] = []
-    for start, end, value in vault.occurrences(segment.text):
-        if not segment.pieces:
-            out.append(Edit(segment.path, start, end, value))
-        for piece in segment.pieces:
+    if isinstance(subject, Window):
+        for start, end, value in vault.occurrences(subject.text):
+            start, end = start + subject.context_start, end + subject.context_start
+            if subject.start <= start < subject.release:
+                out.append(Edit(subject.segment.path, start, end, value))
+        return out
+    for start, end, value in vault.occurrences(subject.text):
+        if not subject.pieces:
+            out.append(Edit(subject.path, start, end, value))
+        for piece in subject.pieces:
             if piece.start <= start and end <= piece.end:
                 out.append(Edit(piece.path, start - piece.start, end - piece.start, value))
     return out

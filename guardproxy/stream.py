@@ -23,6 +23,7 @@ from guardproxy.errors import WireError
 from guardproxy.types import Edit, Mark, Path, Segment, Window
 from guardproxy.windows import Windower
 from guardproxy.wire.base import Delta, Dialect, Json, Part, Stretch
+from guardproxy.wire.common import embedded
 from guardproxy.wire.patch import Splice, patch, splices
 from guardproxy.wire.sse import Event, SSEReader, with_data
 
@@ -34,7 +35,7 @@ DONE = b"[DONE]"
 class _Channel:
     """One text that grows over events: what has been decided of it, and the changes to make, by position."""
 
-    __slots__ = ("changes", "closed", "decided", "length", "parts", "segment", "windower")
+    __slots__ = ("changes", "closed", "decided", "left", "length", "parts", "segment", "windower")
 
     def __init__(self, first: Stretch) -> None:
         self.segment = Segment(first.channel, (), first.role, first.scope, "")
@@ -43,7 +44,31 @@ class _Channel:
         self.length = 0
         self.decided = 0  # everything before this may leave
         self.changes: list[Splice] = []  # ordered, without overlaps
+        self.left = 0  # changes before this one lie wholly in events that have left
         self.closed = False
+
+    def complete(self) -> Segment:
+        """All of a channel that is judged as a whole."""
+        segment = self.segment
+        text = "".join(self.parts)
+        return embedded(text, (), channel=segment.channel, role=segment.role, scope=segment.scope)
+
+    def share(self, start: int, end: int) -> list[Splice]:
+        """The part of the changes that falls on the characters [start, end), counted from start. Ask in order.
+
+        The replacement goes where a change starts; its characters in later events are only removed.
+        """
+        local: list[Splice] = []
+        for number in range(self.left, len(self.changes)):
+            first, last, replacement = self.changes[number]
+            if first >= end:
+                break
+            if last <= start:
+                self.left = number + 1
+                continue
+            text = replacement if first >= start else ""
+            local.append((max(first, start) - start, min(last, end) - start, text))
+        return local
 
 
 class _Held:
@@ -91,10 +116,11 @@ class StreamGuard:
         if self._held > self._limit:
             raise WireError("the stream holds too much undecided text", code="stream_held_too_large", status=502)
 
-    def close(self) -> None:
-        """The stream has come to its end, proper or not: what is held is all there will be."""
-        for event in self._reader.finish():
-            self._push(event)
+    def close(self, *, broken: bool = False) -> None:
+        """The stream has come to its end: what is held is all there will be. `broken`: half an event is none."""
+        if not broken:
+            for event in self._reader.finish():
+                self._push(event)
         self._close("")
 
     def _push(self, event: Event) -> None:
@@ -148,11 +174,7 @@ class StreamGuard:
             if channel.windower is not None:
                 self._tasks += [Task(window, channel) for window in channel.windower.finish()]
             elif channel.length:
-                self._tasks.append(Task(self._dialect_segment(channel), channel))
-
-    def _dialect_segment(self, channel: _Channel) -> Segment:
-        segment = channel.segment
-        return embedded("".join(channel.parts), (), segment.channel, segment.role, segment.scope)
+                self._tasks.append(Task(channel.complete(), channel))
 
     # -- judged -----------------------------------------------------------------------------------------------------
 
@@ -220,7 +242,7 @@ def _written(held: _Held) -> bytes:
     edits, emptied = held.edits, list[Path]()
     for channel, start, end, stretch in held.stretches:
         if channel.changes:
-            local = _share(channel.changes, start, end)
+            local = channel.share(start, end)
             if local:
                 edits = [*edits, *(Edit(stretch.path, *change) for change in local)]
                 if stretch.echo is not None:
@@ -228,16 +250,3 @@ def _written(held: _Held) -> bytes:
     if not edits or held.event.data is None:
         return held.event.raw
     return with_data(held.event, patch(held.event.data, merge(edits), emptied))
-
-
-def _share(changes: Sequence[Splice], start: int, end: int) -> list[Splice]:
-    """The part of a channel's changes that falls on its characters [start, end), counted from start.
-
-    The replacement goes where the change starts; characters of it in later events are only removed.
-    """
-    local: list[Splice] = []
-    for first, last, replacement in changes:
-        if first < end and last > start:
-            text = replacement if first >= start else ""
-            local.append((max(first, start) - start, min(last, end) - start, text))
-    return local

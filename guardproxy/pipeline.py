@@ -1,0 +1,221 @@
+"""From a text to a decision. Read this first: everything that guards calls inspect(), and inspect() is all there is to it.
+
+    text ─► runner: checks, each with its ladder and deadline ─► verdicts ─► policy.evaluate ─► decision ─► judge, if it says so
+
+A Guard is made once for a worker from a policy. An Inspection is one exchange's use of it: it holds the exchange's pseudonyms
+and what was decided so far. A text in a document, a window of a stream and a part that is no text are all subjects, and are
+treated alike, so the proxy, a batch and the command line cannot come to different decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from guardproxy.audit import DecisionLog
+from guardproxy.checks.runner import Judged, Runner
+from guardproxy.enforce import merge, resolve, restorations
+from guardproxy.escalation import JudgeClient
+from guardproxy.policy.evaluate import combine, evaluate, needed
+from guardproxy.policy.model import Policy
+from guardproxy.stream import Subject
+from guardproxy.telemetry import ExchangeSpan
+from guardproxy.types import Action, Decision, Edit, Escalation, Exchange, Outcome, Path, Scope, Side, Verdict, Window
+from guardproxy.vault import Vault
+from guardproxy.wire.base import Located, Part
+
+
+class Guard:
+    """What judging needs and requests share: the policy, its checks and its judges. Holds nothing of any request."""
+
+    def __init__(
+        self, policy: Policy, runner: Runner, judges: Mapping[str, JudgeClient], log: DecisionLog, key: bytes
+    ) -> None:
+        """`key`: for keyed hashes. `judges`: by the names that the policy's rules use."""
+        self.policy = policy
+        self.runner = runner
+        self.judges = judges
+        self.log = log
+        self.key = key
+        self.needed: Mapping[Scope, tuple[str, ...]] = needed(policy)
+        self._questions: set[asyncio.Task[None]] = set()  # judges asked while the text has already passed
+
+    def inspection(self, exchange: Exchange, span: ExchangeSpan) -> Inspection:
+        """The start of one exchange."""
+        return Inspection(self, exchange, span)
+
+    def later(self, asking: asyncio.Task[None]) -> None:
+        """Keeps a task that nobody waits for until it is done."""
+        self._questions.add(asking)
+        asking.add_done_callback(self._questions.discard)
+
+    @property
+    def busy(self) -> bool:
+        """Whether as many judges are being asked in the background as there may be."""
+        return len(self._questions) >= 256
+
+    async def close(self) -> None:
+        """Ends what is asked in the background, and the judges' connections."""
+        for asking in tuple(self._questions):
+            asking.cancel()
+        for judge in self.judges.values():
+            await judge.close()
+
+
+class Inspection:
+    """One exchange, judged. Not for concurrent use of one side."""
+
+    def __init__(self, guard: Guard, exchange: Exchange, span: ExchangeSpan) -> None:
+        self._guard = guard
+        self._span = span
+        self.exchange = exchange
+        self.vault = Vault(secrets.token_hex(3))
+        self._decisions: dict[Side, list[Decision]] = {Side.REQUEST: [], Side.RESPONSE: []}
+        self._verdicts: dict[Side, list[Verdict]] = {Side.REQUEST: [], Side.RESPONSE: []}
+        self._answers: dict[str, str] = {}  # what judges said, by rule
+        self._spent = {Side.REQUEST: 0.0, Side.RESPONSE: 0.0}
+
+    async def inspect(self, side: Side, subjects: Sequence[Subject], budget: float | None = None) -> Decision:
+        """What is done with these subjects, with final edits. Never raises for anything that a check does.
+
+        `budget` in seconds; the policy's own if not given. Judging stops at the first subject that is blocked.
+        """
+        guard = self._guard
+        started = time.monotonic()
+        until = started + (guard.policy.deadline if budget is None else budget)
+        decisions: list[Decision] = []
+        for subject in subjects:
+            decision = await self._one(side, subject, until)
+            if decision is not guard.policy.allow:
+                decisions.append(decision)
+                if decision.action is Action.BLOCK:
+                    break
+        combined = combine(decisions, guard.policy) if decisions else guard.policy.allow
+        if combined.edits or (self.vault and side is Side.RESPONSE):
+            combined = self._final(side, combined, subjects)
+        if combined is not guard.policy.allow:
+            self._decisions[side].append(replace(combined, edits=()))
+        self._spent[side] += time.monotonic() - started
+        return combined
+
+    async def document(self, side: Side, located: Located) -> Decision:
+        """The same for all that was found in a document."""
+        return await self.inspect(side, (*located.parts, *located.segments) if located.parts else located.segments)
+
+    async def _one(self, side: Side, subject: Subject, until: float) -> Decision:
+        guard = self._guard
+        if isinstance(subject, Part):
+            return self._part(subject)
+        segment = subject.segment if isinstance(subject, Window) else subject
+        names = guard.needed[segment.scope]
+        if not names:
+            return guard.policy.allow
+        judged = await guard.runner.run(names, subject, until - time.monotonic())
+        self._note(side, names, judged)
+        if not judged:
+            return guard.policy.allow
+        decision = combine(
+            [evaluate(guard.policy, segment.scope, segment.role, each.verdicts, each.window) for each in judged],
+            guard.policy,
+        )
+        return await self._escalated(side, decision) if decision.escalations else decision
+
+    def _part(self, part: Part) -> Decision:
+        policy = self._guard.policy
+        if policy.parts.get(part.kind, Action.BLOCK) is Action.ALLOW:
+            return policy.allow
+        return Decision(Action.BLOCK, policy.ref, (f"parts.{part.kind}",))
+
+    def _note(self, side: Side, names: Sequence[str], judged: Sequence[Judged]) -> None:
+        """Reports the checks' verdicts, and keeps those that say something for the record."""
+        clean = self._guard.runner.clean
+        telling = [v for each in judged for v in each.verdicts if v is not clean(v.check)]
+        self._verdicts[side] += telling
+        for verdict in telling:
+            self._span.verdict(side, verdict, 1)
+        for name in names:
+            if all(verdict.check != name for verdict in telling):
+                self._span.verdict(side, clean(name), max(len(judged), 1))
+
+    def _final(self, side: Side, decision: Decision, subjects: Sequence[Subject]) -> Decision:
+        """The decision with what its edits are replaced by, and with the caller's own data put back into responses."""
+        edits = resolve(_with_values(decision.edits, subjects), self.vault, self._guard.key)
+        if side is Side.RESPONSE and self.vault:
+            for subject in subjects:
+                if not isinstance(subject, Part):
+                    edits += restorations(subject, self.vault)
+            edits = merge(edits)
+        return replace(decision, edits=tuple(edits)) if edits else decision
+
+    # -- judges -------------------------------------------------------------------------------------------------------
+
+    async def _escalated(self, side: Side, decision: Decision) -> Decision:
+        """The decision once the judges that it has to wait for have answered. The others are asked in the background."""
+        now = [wish for wish in decision.escalations if wish.meanwhile is Action.BLOCK]
+        for wish in decision.escalations:
+            if wish.meanwhile is not Action.BLOCK:
+                self._ask_later(side, wish)
+        for violates in await asyncio.gather(*(self._ask(wish) for wish in now)):
+            if violates is not False:  # yes, or no answer: what holds meanwhile goes on holding
+                return replace(decision, action=Action.BLOCK, edits=(), escalations=())
+        return decision
+
+    async def _ask(self, wish: Escalation) -> bool | None:
+        judge = self._guard.judges.get(wish.judge)
+        if judge is None:
+            return None
+        answer = await judge.ask(wish.question, wish.text, deadline=judge.endpoint.deadline)
+        verdict = {True: "violates", False: "does not violate", None: f"{answer.outcome}: {answer.reason}"}
+        self._answers[wish.rule] = verdict[answer.violates]
+        if answer.outcome is not Outcome.OK:
+            self._span.failure(f"judge_{answer.outcome}")
+        return answer.violates
+
+    def _ask_later(self, side: Side, wish: Escalation) -> None:
+        if self._guard.busy:
+            self._answers[wish.rule] = "not asked: too many questions are open"
+            return
+
+        async def ask() -> None:
+            await self._ask(wish)
+            late = Decision(Action.ALLOW, self._guard.policy.ref, (wish.rule,), escalations=(wish,))
+            self._guard.log.record(self.exchange, side, late, (), degraded=False, answers=self._answers, note="late")
+
+        self._guard.later(asyncio.ensure_future(ask()))
+
+    # -- the record ---------------------------------------------------------------------------------------------------
+
+    def conclude(self, side: Side, note: str = "") -> None:
+        """Writes down what was decided of this side. Once a side; later calls write nothing."""
+        decisions, verdicts = self._decisions.pop(side, None), self._verdicts.pop(side, [])
+        if decisions is None:
+            return
+        guard = self._guard
+        decision = combine(decisions, guard.policy)
+        self._span.decision(side, decision, self._spent[side])
+        degraded = any(verdict.outcome is Outcome.DEGRADED for verdict in verdicts)
+        guard.log.record(
+            self.exchange, side, decision, verdicts, degraded=degraded, answers=self._answers, note=note
+        )
+
+
+def _with_values(edits: Sequence[Edit], subjects: Sequence[Subject]) -> list[Edit]:
+    """The edits, with what stood at their places where the replacement depends on it."""
+    if not any(edit.method in {"hash", "pseudonym"} for edit in edits):
+        return list(edits)
+    texts: dict[Path, tuple[str, int]] = {}
+    for subject in subjects:
+        if isinstance(subject, Window):
+            texts[subject.segment.path] = subject.text, subject.context_start
+        elif not isinstance(subject, Part):
+            texts[subject.path] = subject.text, 0
+            for piece in subject.pieces:
+                texts[piece.path] = subject.text[piece.start : piece.end], 0
+    out: list[Edit] = []
+    for edit in edits:
+        text, base = texts.get(edit.path, ("", 0))
+        out.append(replace(edit, value=text[edit.start - base : edit.end - base]))
+    return out

@@ -1,0 +1,1 @@
+"""The proxy itself: one handler for every route, and its lifecycle."""

@@ -1,0 +1,57 @@
+"""Puts a policy's checks, backends and judges together. Here names become objects, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from guardproxy.backends.base import Backend
+from guardproxy.backends.rules import Rules
+from guardproxy.checks.registry import CHECKS
+from guardproxy.checks.runner import ConfiguredCheck, Runner
+from guardproxy.errors import ConfigError, PolicyError
+from guardproxy.escalation import JudgeClient, JudgeEndpoint
+from guardproxy.policy.evaluate import needed
+from guardproxy.policy.model import CheckConfig, Policy
+
+BACKENDS: Mapping[str, Callable[[], Backend]] = {"rules": Rules.load}
+"""How a rung is made; once a worker, however many checks name it."""
+
+
+def runner_of(policy: Policy, default_ladder: Sequence[str] = ()) -> Runner:
+    """A runner for the checks that the policy's rules name.
+
+    `default_ladder` takes the place of a check's own default where the policy sets none and the check has a model stage.
+    Raises PolicyError for a backend that does not exist.
+    """
+    made: dict[str, Backend] = {}
+    configured: dict[str, ConfiguredCheck] = {}
+    for name in dict.fromkeys(check for names in needed(policy).values() for check in names):
+        config = policy.checks.get(name) or CheckConfig(name)
+        spec = CHECKS[name]
+        ladder = config.ladder
+        if ladder is None:
+            ladder = tuple(default_ladder) if spec.ladder and default_ladder else spec.ladder
+        rungs = tuple(_backend(rung, name, made) for rung in ladder)
+        configured[name] = ConfiguredCheck(spec.build(config.options), rungs, config.deadline)
+    return Runner(configured)
+
+
+def _backend(rung: str, check: str, made: dict[str, Backend]) -> Backend:
+    if rung not in BACKENDS:
+        raise PolicyError(f"checks.{check}.ladder: there is no backend {rung}; there are: {', '.join(BACKENDS)}")
+    if rung not in made:
+        made[rung] = BACKENDS[rung]()
+    return made[rung]
+
+
+def judges_of(policy: Policy) -> dict[str, JudgeClient]:
+    """A client for each of the policy's judges. Raises ConfigError where a key's environment variable is not set."""
+    clients: dict[str, JudgeClient] = {}
+    for judge in policy.judges.values():
+        if judge.key_env and judge.key_env not in os.environ:
+            raise ConfigError(f"the judge {judge.name} needs the environment variable {judge.key_env}, which is not set")
+        key = os.environ.get(judge.key_env, "") if judge.key_env else ""
+        endpoint = JudgeEndpoint(judge.url, judge.model, key, judge.deadline, judge.threshold)
+        clients[judge.name] = JudgeClient(endpoint)
+    return clients

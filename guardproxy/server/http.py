@@ -1,0 +1,131 @@
+"""Headers and bodies on their way through: what is forwarded, what is not, and what a body must be to be read.
+
+A header that concerns one connection only ends there, those that `Connection` names included. Credentials go upstream with
+the request and nowhere else. Bodies are read strictly: two parsers that could disagree about a document would be a way past
+the guard, so duplicate members, NaN, lone surrogates and anything after the document are errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jiter
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from guardproxy.errors import UpstreamError, WireError
+from guardproxy.wire.coding import decode
+
+DECISION_HEADER = "x-guardproxy-decision"
+
+_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NOT_SENT = _HOP | {"host", "content-length", "accept-encoding", "expect"}
+_NOT_RETURNED = _HOP | {"content-length"}
+
+
+def _named(headers: CIMultiDictProxy[str]) -> frozenset[str]:
+    """The headers that `Connection` names."""
+    if "Connection" not in headers:
+        return frozenset()
+    return frozenset(part.strip().lower() for value in headers.getall("Connection") for part in value.split(","))
+
+
+def outbound(headers: CIMultiDictProxy[str], replaced: Mapping[str, str], *, plain: bool) -> list[tuple[str, str]]:
+    """The request headers to send upstream. `plain`: the body goes out without its content encoding."""
+    dropped = _NOT_SENT | _named(headers)
+    if replaced:
+        dropped |= {"traceparent", "tracestate"}
+    if plain:
+        dropped |= {"content-encoding"}
+    out = [
+        (name, value)
+        for name, value in headers.items()
+        if (low := name.lower()) not in dropped and not low.startswith("x-guardproxy-")
+    ]
+    out.append(("Accept-Encoding", "identity"))
+    out.extend(replaced.items())
+    return out
+
+
+def inbound(headers: CIMultiDictProxy[str], decision: str, *, plain: bool) -> CIMultiDict[str]:
+    """The response headers to return to the caller."""
+    dropped = _NOT_RETURNED | _named(headers)
+    if plain:
+        dropped |= {"content-encoding"}
+    out = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    out[DECISION_HEADER] = decision
+    return out
+
+
+async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
+    """The request's body as it came.
+
+    Raises WireError: 413 beyond `limit` bytes, 408 where it has not come within `seconds`, 400 where it breaks off.
+    """
+    if (request.content_length or 0) > limit:
+        raise WireError("the body is too large", code="body_too_large", status=413)
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except TimeoutError:
+        raise WireError("the body did not arrive in time", code="body_timeout", status=408) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise WireError("the body is too large", code="body_too_large", status=413) from None
+    except web.RequestPayloadError:
+        raise WireError("the body broke off", code="bad_body") from None
+
+
+def request_document(body: bytes, headers: CIMultiDictProxy[str], limit: int) -> tuple[bytes, Any]:
+    """A request's plain body and the JSON object in it. Raises WireError."""
+    if coding := headers.get("Content-Encoding", ""):
+        body = decode(body, coding, limit)
+    document = parse(body, "the request body")
+    if not isinstance(document, dict):
+        raise WireError("the request body is not a JSON object", code="bad_json")
+    return body, document
+
+
+def response_document(body: bytes, headers: CIMultiDictProxy[str], limit: int) -> tuple[bytes, Any]:
+    """A response's plain body and the JSON value in it. Raises UpstreamError."""
+    try:
+        if coding := headers.get("Content-Encoding", ""):
+            body = decode(body, coding, limit)
+        return body, parse(body, "the upstream's answer")
+    except WireError as error:
+        raise UpstreamError(str(error), code=f"upstream_{error.code}") from None
+
+
+def parse(body: bytes, what: str) -> Any:
+    """The JSON value that `body` is. Raises WireError, saying no more of the content than where it fails."""
+    try:
+        return jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as error:
+        # jiter names the member; what is kept of its words is the kind of error and the place.
+        words = str(error)
+        kind = next((text for text, mark in _KINDS if mark in words), "is not valid JSON")
+        _, found, place = words.rpartition(" at line ")
+        raise WireError(f"{what} {kind}{f' at line {place}' if found else ''}", code="bad_json") from None
+
+
+_KINDS: Iterable[tuple[str, str]] = (
+    ("has a duplicate member", "duplicate key"),
+    ("is nested too deeply", "recursion limit"),
+    ("has a string that is not valid Unicode", "unicode"),
+    ("has a string that is not valid Unicode", "surrogate"),
+    ("has a string that is not valid Unicode", "hex escape"),
+    ("ends too early", "EOF"),
+)
