@@ -1,4 +1,4 @@
-"""Says what is legal in a policy and probably not meant. Nothing here is an error; `guardproxy policy check` prints it."""
+"""Says what a policy may say and probably does not mean: warnings for `guardproxy policy check`, never errors."""
 
 from __future__ import annotations
 

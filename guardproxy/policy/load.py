@@ -69,6 +69,13 @@ def parse(
     return policy
 
 
+def locate(policy: str) -> Path:
+    """The file that a setting means: a file's path, or the name of a policy that comes along; "" is the default one."""
+    if not policy or (policy.isidentifier() and not Path(policy).exists()):
+        return shipped(policy or "default")
+    return Path(policy)
+
+
 def shipped(name: str = "default") -> Path:
     """The file of a policy that comes with the package. Raises PolicyError where there is none of that name."""
     package = Path(guardproxy.__file__).parent

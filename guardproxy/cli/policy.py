@@ -1,0 +1,94 @@
+"""`guardproxy policy`: check that policies load, test them on the cases beside them, show the ones that come along."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from guardproxy.checks.registry import specs
+from guardproxy.errors import PolicyError
+from guardproxy.policy.lint import lint
+from guardproxy.policy.load import load, locate
+from guardproxy.policy.verify import differences, read_cases
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this command."""
+    actions = parser.add_subparsers(dest="policy_action", metavar="ACTION", title="actions", required=True)
+    check = actions.add_parser(
+        "check",
+        help="load policies; print every mistake with its line, and what is probably not meant",
+        description="Loads policies and prints every mistake with its line and column (exit status 1), then warnings.",
+    )
+    test = actions.add_parser(
+        "test",
+        help="run the cases in NAME_test.yaml beside each policy",
+        description="Runs the cases in NAME_test.yaml beside each policy. Exit status 1 if one fails.",
+    )
+    for action in (check, test):
+        action.add_argument(
+            "policies",
+            nargs="+",
+            metavar="POLICY",
+            help="a policy's file, a folder of them, or the name of one that comes along",
+        )
+    show = actions.add_parser(
+        "show",
+        help="print a policy that comes along, to start one's own from",
+        description="Prints a policy that comes along. Start your own from it: guardproxy policy show > my-policy.yaml",
+    )
+    show.add_argument("name", nargs="?", default="default", metavar="NAME", help="which one (default: default)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs one action. Raises PolicyError where there is nothing to look at."""
+    if arguments.policy_action == "show":
+        sys.stdout.write(locate(arguments.name).read_text("utf-8"))
+        return 0
+    files = [file for given in arguments.policies for file in _files(given)]
+    act = _check if arguments.policy_action == "check" else _test
+    return max([act(file) for file in files])
+
+
+def _files(given: str) -> list[Path]:
+    path = locate(given)
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.glob("*.yaml") if not file.stem.endswith("_test"))
+    if not files:
+        raise PolicyError("there are no policies (*.yaml) in this folder", place=str(path))
+    return files
+
+
+def _check(file: Path) -> int:
+    try:
+        policy = load(file, specs())
+    except PolicyError as error:
+        print(error)
+        return 1
+    for warning in lint(policy):
+        print(f"{file}: warning: {warning}")
+    print(f"{file}: ok, {policy.ref}, {len(policy.rules)} rules")
+    return 0
+
+
+def _test(file: Path) -> int:
+    cases_file = file.with_name(f"{file.stem}_test.yaml")
+    if not cases_file.exists():
+        print(f"{file}: no cases; expected them in {cases_file.name} beside it")
+        return 1
+    try:
+        policy = load(file, specs())
+        cases = read_cases(cases_file)
+    except PolicyError as error:
+        print(error)
+        return 1
+    failed = 0
+    for case in cases:
+        found = differences(policy, case)
+        failed += bool(found)
+        for line in found:
+            print(f"{case.place}: {case.name}: {line}")
+    print(f"{file}: {len(cases) - failed} of {len(cases)} cases as expected")
+    return 1 if failed else 0
