@@ -1,6 +1,6 @@
 """The command line: reads arguments, hands them to one command, turns errors into one clear line and an exit status.
 
-0: it went as asked. 1: the command looked at something and found it wanting. 2: it could not start, because an argument,
+0: it went as asked. 1: the command looked at something and found it wanting. 2: it could not start: an argument,
 a setting or a policy is wrong. A command's module is imported only when the command is run, so that help is instant.
 """
 
