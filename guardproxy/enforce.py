@@ -35,7 +35,7 @@ def keyed_hash(value: str, key: bytes) -> str:
 
 
 def restorations(subject: Segment | Window, vault: Vault) -> list[Edit]:
-    """Edits that put the values behind the vault's pseudonyms back into a text, or into what a window releases of it."""
+    """Edits that put the values behind the vault's pseudonyms back into a text, or into what a window releases."""
     out: list[Edit] = []
     if isinstance(subject, Window):
         for start, end, value in vault.occurrences(subject.text):
@@ -46,9 +46,11 @@ def restorations(subject: Segment | Window, vault: Vault) -> list[Edit]:
     for start, end, value in vault.occurrences(subject.text):
         if not subject.pieces:
             out.append(Edit(subject.path, start, end, value))
-        for piece in subject.pieces:
-            if piece.start <= start and end <= piece.end:
-                out.append(Edit(piece.path, start - piece.start, end - piece.start, value))
+        out += [
+            Edit(piece.path, start - piece.start, end - piece.start, value)
+            for piece in subject.pieces
+            if piece.start <= start and end <= piece.end
+        ]
     return out
 
 

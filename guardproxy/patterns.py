@@ -1,8 +1,8 @@
 """Many patterns over one text: an automaton decides which occur, then those alone are looked for.
 
-RE2 is linear in the text whatever the pattern, so nothing that a policy's author or an attacker writes can hang the proxy;
-what RE2 cannot do (look-around, back references) is not accepted. One pattern that always matches is added to every set:
-when it is missing from an answer the automaton gave up, which must not be mistaken for "nothing found".
+RE2 is linear in the text whatever the pattern, so nothing that a policy's author or an attacker writes can hang the
+proxy; what RE2 cannot do (look-around, back references) is not accepted. One pattern that always matches is added to
+every set: when it is missing from an answer the automaton gave up, which must not be mistaken for "nothing found".
 """
 
 from __future__ import annotations

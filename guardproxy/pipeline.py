@@ -1,10 +1,11 @@
-"""From a text to a decision. Read this first: everything that guards calls inspect(), and inspect() is all there is to it.
+"""From a text to a decision. Read this first: everything that guards calls inspect(), and there is no more to it.
 
-    text ─► runner: checks, each with its ladder and deadline ─► verdicts ─► policy.evaluate ─► decision ─► judge, if it says so
+    text ─► runner: checks, each with its ladder and deadline ─► verdicts ─► policy.evaluate ─► decision
+                                                                             (and a judge, if it says so)
 
-A Guard is made once for a worker from a policy. An Inspection is one exchange's use of it: it holds the exchange's pseudonyms
-and what was decided so far. A text in a document, a window of a stream and a part that is no text are all subjects, and are
-treated alike, so the proxy, a batch and the command line cannot come to different decisions.
+A Guard is made once for a worker from a policy. An Inspection is one exchange's use of it: it holds the exchange's
+pseudonyms and what was decided so far. A text in a document, a window of a stream and a part that is no text are all
+subjects, and are treated alike, so the proxy, a batch and the command line cannot come to different decisions.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Inspection:
     # -- judges -------------------------------------------------------------------------------------------------------
 
     async def _escalated(self, side: Side, decision: Decision) -> Decision:
-        """The decision once the judges that it has to wait for have answered. The others are asked in the background."""
+        """The decision once the judges that it waits for have answered. Others are asked in the background."""
         now = [wish for wish in decision.escalations if wish.meanwhile is Action.BLOCK]
         for wish in decision.escalations:
             if wish.meanwhile is not Action.BLOCK:
@@ -197,9 +198,7 @@ class Inspection:
         decision = combine(decisions, guard.policy)
         self._span.decision(side, decision, self._spent[side])
         degraded = any(verdict.outcome is Outcome.DEGRADED for verdict in verdicts)
-        guard.log.record(
-            self.exchange, side, decision, verdicts, degraded=degraded, answers=self._answers, note=note
-        )
+        guard.log.record(self.exchange, side, decision, verdicts, degraded=degraded, answers=self._answers, note=note)
 
 
 def _with_values(edits: Sequence[Edit], subjects: Sequence[Subject]) -> list[Edit]:

@@ -1,7 +1,8 @@
 """A window as the checks read it: the text as it came, and the same text with its disguises taken off.
 
-Obfuscation (zero-width characters, full-width digits, look-alike letters, escapes) must neither hide an entity nor shift the
-edit that removes it. So patterns run over `plain`, and what they find is mapped back to the characters that stood for it.
+Obfuscation (zero-width characters, full-width digits, look-alike letters, escapes) must neither hide an entity nor
+shift the edit that removes it. So patterns run over `plain`, and what they find is mapped back to the characters that
+stood for it.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 - Events leave in the order in which they came, and as they came unless their text was edited.
 - An event leaves once every text in it has been decided, together with what follows within the holdback (windows.py).
-- How the text was split into events changes nothing: windows depend on the text alone, and edits are kept by position in a
-  channel and only then shared out to the events.
+- How the text was split into events changes nothing: windows depend on the text alone, and edits are kept by position
+  in a channel and only then shared out to the events.
 - So its exposure bound, the most characters that can be delivered undecided, is 0.
 
-The caller's loop: feed() bytes, judge each of tasks(), settle() it, and send what take() returns. After close() the same once
-more. A task must be settled before take() can give what depends on it; a blocked stream is simply not asked any more.
+The caller's loop: feed() bytes, judge each of tasks(), settle() it, and send what take() returns. After close() the
+same once more. A task must be settled before take() can give what depends on it; a blocked stream is simply not asked
+any more.
 """
 
 from __future__ import annotations
@@ -184,7 +185,9 @@ class StreamGuard:
         return tasks
 
     def settle(self, task: Task, edits: Sequence[Edit] = ()) -> None:
-        """The subject of `task` may leave, with these edits (final replacements; positions as the subject's segment counts)."""
+        """The subject of `task` may leave, with these edits (final replacements; positions as the subject's segment
+        counts).
+        """
         owner, subject = task.owner, task.subject
         if isinstance(owner, _Held):
             owner.pending -= 1

@@ -5,7 +5,7 @@ All are immutable values. Offsets are code points, half-open, and count in the t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
 
@@ -96,7 +96,9 @@ class Window:
     """The stretch of a segment that is judged at once. See windows.py for how they are cut.
 
     `text` is the segment's [context_start, end). Findings count in [start, end); what is before is context. Once this
-    window is decided, everything before `release` may be delivered; the next window starts there.
+    window is decided, everything before `release` may be delivered; the next window starts there. `history` is, for a
+    text that still grows, all of it so far and perhaps more, in pieces: up to `end` it is what has come before this
+    window and with it.
     """
 
     segment: Segment
@@ -105,6 +107,7 @@ class Window:
     end: int
     release: int
     text: str
+    history: Sequence[str] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,8 @@ class Finding:
 class Verdict:
     """What one check says of one window.
 
-    Findings count in the window's segment. `scores` are by label, for the window as a whole; a label may have a score and
-    no finding, as a classifier's has.
+    Findings count in the window's segment. `scores` are by label, for the window as a whole; a label may have a score
+    and no finding, as a classifier's has.
     """
 
     check: str
@@ -138,8 +141,9 @@ class Verdict:
 class Edit:
     """Replaces [start, end) of the string at `path`.
 
-    `method` and `label` say how and for what; `replacement` is final only once enforce.resolve() has been over it (a hash
-    needs a key and a pseudonym a vault, and evaluate() is pure). `literal`: the place is not a string; replace all of it.
+    `method` and `label` say how and for what; `replacement` is final only once enforce.resolve() has been over it (a
+    hash needs a key and a pseudonym a vault, and evaluate() is pure). `literal`: the place is not a string; replace
+    all of it.
     """
 
     path: Path

@@ -1,13 +1,13 @@
 """The one outbound client for guarded traffic. Narrow on purpose, so that a leaner one can take its place.
 
-It sends what it is given and hands back bytes as they came: no cookies, no redirects, no retries (a completion costs money, and
-the caller's own client knows how to retry), no decompression behind the guard's back. Whatever goes wrong on the way is an
-UpstreamError with a code and the status for the caller; the upstream's own words are never part of its message.
+It sends what it is given and hands back bytes as they came: no cookies, no redirects, no retries (a completion costs
+money, and the caller's own client knows how to retry), no decompression behind the guard's back. Whatever goes wrong
+on the way is an UpstreamError with a code and the status for the caller; the upstream's own words are never part of
+its message.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
 from types import TracebackType
@@ -115,7 +115,7 @@ class Upstream:
             )
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamError("the upstream cannot be reached in time", code="upstream_timeout", status=504) from None
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             raise UpstreamError("the upstream did not answer in time", code="upstream_timeout", status=504) from None
         except aiohttp.ClientConnectorError:
             raise UpstreamError("the upstream cannot be reached", code="upstream_unreachable") from None

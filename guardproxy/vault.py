@@ -1,7 +1,7 @@
 """Pseudonyms of one request, and what they stand for. Lives and dies with its exchange; nothing of it is ever shared.
 
-A pseudonym carries the vault's nonce, so that text from elsewhere (a document, a tool) cannot name one by guessing and have
-it replaced by the caller's data.
+A pseudonym carries the vault's nonce, so that text from elsewhere (a document, a tool) cannot name one by guessing
+and have it replaced by the caller's data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Vault:
         return bool(self._values)
 
     def pseudonym(self, label: str, value: str) -> str:
-        """The name that stands for `value` in this exchange, e.g. [EMAIL_ADDRESS_1_k3f9]; the same for the same value."""
+        """The name that stands for `value` in this exchange, e.g. [EMAIL_ADDRESS_1_k3f9]; the same for the same
+        value.
+        """
         name = self._names.get((label, value))
         if name is None:
             self._counts[label] += 1
@@ -39,7 +41,9 @@ class Vault:
         return f"[{name}]"
 
     def occurrences(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """Where pseudonyms stand in `text`, with the value behind each. Models drop the brackets at times; that is read too."""
+        """Where pseudonyms stand in `text`, with the value behind each. Models drop the brackets at times; that is
+        read too.
+        """
         if not self._values:
             return
         position = text.find(self._mark)

@@ -1,11 +1,11 @@
 """Cuts text into windows: always the same for the same text, however it arrives.
 
-- A cut is decided by the text before it alone, so that a stream can be cut while it arrives. It falls behind a sentence's
-  end, else behind white space, else, where neither comes in time, inside a word.
+- A cut is decided by the text before it alone, so that a stream can be cut while it arrives. It falls behind a
+  sentence's end, else behind white space, else, where neither comes in time, inside a word.
 - Windows start small, so that the first words of a stream leave early, and grow fourfold up to LARGEST.
-- The end of a window is not released with it: at least HOLDBACK characters, and the whole of the token they begin in, are
-  judged again as the start of the next window. So what straddles a cut is found if it is one token of at most TOKEN
-  characters, or any phrase of at most HOLDBACK.
+- The end of a window is not released with it: at least HOLDBACK characters, and the whole of the token they begin in,
+  are judged again as the start of the next window. So what straddles a cut is found if it is one token of at most
+  TOKEN characters, or any phrase of at most HOLDBACK.
 - A private key in PEM armour is not cut, up to BLOCK characters: its lines say nothing without the first one.
 - Up to CONTEXT characters before a window go with it, for the checks to read and not to report on.
 """
@@ -35,16 +35,17 @@ _ARMOUR_END = "-----END "
 class Windower:
     """Cuts one channel's text as it grows: feed() gives the windows that are complete, finish() the rest.
 
-    Positions count from the start of the channel; only the text that later windows still need is kept.
+    Positions count from the start of the channel; only the text that later windows still need is kept in one string.
     """
 
-    __slots__ = ("_base", "_end", "_fresh", "_length", "_release", "_segment", "_size", "_text", "_wanted")
+    __slots__ = ("_base", "_end", "_fresh", "_history", "_length", "_release", "_segment", "_size", "_text", "_wanted")
 
     def __init__(self, segment: Segment) -> None:
         """`segment` says what the text is; its own text is not read."""
         self._segment = segment
         self._text = ""  # what is kept, joined
         self._fresh: list[str] = []  # what came since
+        self._history: list[str] = []  # all of it
         self._base = 0  # position of the kept text's first character
         self._length = 0  # of all text so far
         self._end = 0  # of the last window
@@ -60,6 +61,7 @@ class Windower:
     def feed(self, text: str) -> list[Window]:
         """Takes the next text and returns the windows that it completes, in order."""
         self._fresh.append(text)
+        self._history.append(text)
         self._length += len(text)
         windows: list[Window] = []
         while self._length >= self._wanted:
@@ -83,7 +85,9 @@ class Windower:
             self._fresh.clear()
 
     def _cut(self) -> int | None:
-        """Where the next window ends; None while the text does not say yet, and then `_wanted` says when to ask again."""
+        """Where the next window ends; None while the text does not say yet, and then `_wanted` says when to ask
+        again.
+        """
         low = self._end + self._size
         armoured = self._armour(low)
         if armoured is None:
@@ -105,11 +109,10 @@ class Windower:
     def _armour(self, low: int) -> int | None:
         """`low`, or the end of a PEM block that is open there; None while that end has not come."""
         text, start = self._text, self._release - self._base
-        found = None
-        for found in _ARMOUR.finditer(text, start, low - self._base):
-            pass
-        if found is None:
+        opened = list(_ARMOUR.finditer(text, start, low - self._base))
+        if not opened:
             return low
+        found = opened[-1]
         close = text.find(_ARMOUR_END, found.end())
         closed = text.find("\n", close) if close >= 0 else -1
         limit = self._base + found.start() + BLOCK
@@ -134,7 +137,9 @@ class Windower:
         if context:
             found = _BREAK.search(self._text, context - base - 1, start - base)
             context = base + found.end() if found else context
-        window = Window(self._segment, context, start, end, release, self._text[context - base : end - base])
+        window = Window(
+            self._segment, context, start, end, release, self._text[context - base : end - base], self._history
+        )
         self._end, self._release = end, release
         self._size = min(self._size * GROWTH, LARGEST)
         self._wanted = end + self._size

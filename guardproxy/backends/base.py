@@ -1,7 +1,7 @@
 """The seam between checks and whatever judges text for them.
 
-A backend never decides anything and never invents an answer: it returns one Answer for every reading, in order, or raises
-BackendError, and the runner falls to the next rung. An Answer may abstain, with a reason.
+A backend never decides anything and never invents an answer: it returns one Answer for every reading, in order, or
+raises BackendError, and the runner falls to the next rung. An Answer may abstain, with a reason.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Backend(Protocol):
         ...
 
     async def health(self) -> str:
-        """"" when it can answer, else why not, in a few words for operators."""
+        """ "" when it can answer, else why not, in a few words for operators."""
         ...
 
     async def close(self) -> None: ...

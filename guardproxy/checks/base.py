@@ -18,14 +18,16 @@ Options = Mapping[str, Any]
 
 
 class Abstain(Exception):
-    """Raised by a deterministic stage that cannot judge a text; the message is the reason, in a few words, no content."""
+    """Raised by a deterministic stage that cannot judge a text; the message is the reason, in a few words, no
+    content.
+    """
 
 
 class Check:
     """Base class of the checks; one instance serves a whole worker and holds no state of any request.
 
-    Sub-classes set `name` and `labels`, and override `find`. `options` are validated by the sub-class's __init__, which raises
-    PolicyError naming the option.
+    Sub-classes set `name` and `labels`, and override `find`. `options` are validated by the sub-class's __init__,
+    which raises PolicyError naming the option.
     """
 
     name: str = ""
@@ -53,8 +55,8 @@ class Check:
 class CheckSpec:
     """What the policy loader and the command line need to know of a check without building it.
 
-    `open_labels`: a policy may define labels of its own (keywords), so unknown ones are no error. `ladder` is the default
-    one; an empty ladder means that the deterministic stage is all there is.
+    `open_labels`: a policy may define labels of its own (keywords), so unknown ones are no error. `ladder` is the
+    default one; an empty ladder means that the deterministic stage is all there is.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """Asks the checks about a text, all at once, each within its deadline, and turns whatever happens into verdicts.
 
-- Nothing that a check or a backend does gets past here: what raises, hangs or answers nonsense becomes a verdict with an
-  outcome, for the policy to decide on. There is no way to a clean verdict but an answer.
-- A complete text is first read once, as a whole, by the checks that can say "nothing in it" at a glance. What that leaves is
-  judged window by window, the way the text would be judged in a stream.
+- Nothing that a check or a backend does gets past here: what raises, hangs or answers nonsense becomes a verdict with
+  an outcome, for the policy to decide on. There is no way to a clean verdict but an answer.
+- A complete text is first read once, as a whole, by the checks that can say "nothing in it" at a glance. What that
+  leaves is judged window by window, the way the text would be judged in a stream.
 - A lower rung of a ladder answers only for a higher one that failed, and its verdict says `degraded`.
 """
 
@@ -13,7 +13,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from guardproxy.backends.base import NOTHING, Answer, Backend, LocalBackend
@@ -113,22 +113,12 @@ class Runner:
         for name in names:
             configured = self._configured[name]
             if configured.check.whole:
-                verdict = self._judge_whole(name, reading)
+                verdict = self._judge_one(name, reading)
                 if verdict is not self._clean[name]:
                     whole[name] = verdict
             elif len(segment.text) > GLANCE or not self._seems_clean(configured, reading):
                 closer.append(name)
         return closer, whole
-
-    def _judge_whole(self, name: str, reading: Reading) -> Verdict:
-        check = self._configured[name].check
-        try:
-            findings = check.find_whole(reading.window.segment)
-        except Abstain as abstained:
-            return Verdict(name, Outcome.ABSTAINED, reason=str(abstained), backend=self._clean[name].backend)
-        except Exception as error:  # noqa: BLE001 - the runner's very purpose: a failure is a verdict
-            return self._failed(name, error)
-        return self._verdict(name, reading.window, reading, findings, NOTHING, _Rung())
 
     @staticmethod
     def _seems_clean(configured: ConfiguredCheck, reading: Reading) -> bool:
@@ -159,6 +149,8 @@ class Runner:
     def _judge_one(self, name: str, reading: Reading) -> Verdict:
         configured = self._configured[name]
         try:
+            if configured.check.whole:
+                return self._whole(name, reading)
             findings = configured.check.find(reading)
             answer, rung = NOTHING, _Rung()
             if configured.ladder:
@@ -169,6 +161,21 @@ class Runner:
             return Verdict(name, Outcome.ABSTAINED, reason=str(abstained), backend=self._clean[name].backend)
         except Exception as error:  # noqa: BLE001 - the runner's very purpose: a failure is a verdict
             return self._failed(name, error)
+
+    def _whole(self, name: str, reading: Reading) -> Verdict:
+        """The verdict of a check that wants all of a text: of a growing one, what there is so far."""
+        window = reading.window
+        segment = window.segment
+        if window.history:
+            segment = replace(segment, text="".join(window.history)[: window.end])
+        length = len(segment.text)
+        findings = self._configured[name].check.find_whole(segment)
+        if not findings:
+            return self._clean[name]
+        if not all(_is_finding(finding, length) for finding in findings):
+            raise BackendError("a finding that cannot be")
+        placed = tuple(_placed(findings, window, 0))
+        return Verdict(name, findings=placed, backend=self._clean[name].backend) if placed else self._clean[name]
 
     @staticmethod
     def _climb_local(configured: ConfiguredCheck, reading: Reading) -> _Rung:
@@ -185,9 +192,7 @@ class Runner:
             return _Rung(answers, _ref(backend), outcome, failure)
         return _Rung(outcome=Outcome.ERROR, reason=failure or "no rung answers")
 
-    async def _judge_waited(
-        self, name: str, readings: Sequence[Reading], climbing: Awaitable[_Rung]
-    ) -> list[Verdict]:
+    async def _judge_waited(self, name: str, readings: Sequence[Reading], climbing: Awaitable[_Rung]) -> list[Verdict]:
         rung = await climbing
         verdicts: list[Verdict] = []
         for number, reading in enumerate(readings):
@@ -224,6 +229,11 @@ class Runner:
             return _Rung(answers, _ref(backend), outcome, failure, time.monotonic() - started)
         return _Rung((), "", outcome, failure, time.monotonic() - started)
 
+    async def health(self) -> dict[str, str]:
+        """What is wrong with each backend, by name; "" where nothing is."""
+        backends = {backend.name: backend for each in self._configured.values() for backend in each.ladder}
+        return {name: await backend.health() for name, backend in backends.items()}
+
     # -- verdicts -----------------------------------------------------------------------------------------------------
 
     def _verdict(
@@ -241,7 +251,7 @@ class Runner:
         length = len(reading.text)
         if not all(_is_finding(finding, length) for finding in deterministic):
             raise BackendError("a finding that cannot be")
-        findings = tuple(_placed([*deterministic, *answer.findings], window))
+        findings = tuple(_placed([*deterministic, *answer.findings], window, window.context_start))
         scores = answer.scores if findings or not answer.findings else {}
         outcome, reason = rung.outcome, rung.reason
         if answer.abstained:
@@ -260,9 +270,11 @@ def _one_window(segment: Segment) -> Window:
     return Window(segment, 0, 0, length, length, segment.text)
 
 
-def _placed(findings: Iterable[Finding], window: Window) -> Iterable[Finding]:
-    """Findings as the window's segment counts, without those in the context and those that the next window judges again."""
-    shift = window.context_start
+def _placed(findings: Iterable[Finding], window: Window, shift: int) -> Iterable[Finding]:
+    """Findings as the window's segment counts, `shift` characters further on than theirs.
+
+    Without those in the context, which an earlier window answered for, and those that the next window judges again.
+    """
     for finding in findings:
         start, end = max(finding.start + shift, window.start), finding.end + shift
         if start < window.release and end > window.start:
@@ -315,7 +327,9 @@ async def _within(answer: Awaitable[T], seconds: float) -> T:
 
 
 def _why(error: Exception) -> str:
-    """What is said of a failure: our own errors' message, of others the kind alone, since a message may carry content."""
+    """What is said of a failure: our own errors' message, of others the kind alone, since a message may carry
+    content.
+    """
     return str(error) if isinstance(error, BackendError) else type(error).__name__
 
 

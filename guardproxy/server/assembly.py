@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from guardproxy.backends.base import Backend
 from guardproxy.backends.rules import Rules
-from guardproxy.checks.registry import CHECKS
+from guardproxy.checks.registry import specs
 from guardproxy.checks.runner import ConfiguredCheck, Runner
 from guardproxy.errors import ConfigError, PolicyError
 from guardproxy.escalation import JudgeClient, JudgeEndpoint
@@ -21,14 +21,15 @@ BACKENDS: Mapping[str, Callable[[], Backend]] = {"rules": Rules.load}
 def runner_of(policy: Policy, default_ladder: Sequence[str] = ()) -> Runner:
     """A runner for the checks that the policy's rules name.
 
-    `default_ladder` takes the place of a check's own default where the policy sets none and the check has a model stage.
-    Raises PolicyError for a backend that does not exist.
+    `default_ladder` takes the place of a check's own default where the policy sets none and the check has a model
+    stage. Raises PolicyError for a backend that does not exist.
     """
+    known = specs()
     made: dict[str, Backend] = {}
     configured: dict[str, ConfiguredCheck] = {}
     for name in dict.fromkeys(check for names in needed(policy).values() for check in names):
         config = policy.checks.get(name) or CheckConfig(name)
-        spec = CHECKS[name]
+        spec = known[name]
         ladder = config.ladder
         if ladder is None:
             ladder = tuple(default_ladder) if spec.ladder and default_ladder else spec.ladder
@@ -50,7 +51,9 @@ def judges_of(policy: Policy) -> dict[str, JudgeClient]:
     clients: dict[str, JudgeClient] = {}
     for judge in policy.judges.values():
         if judge.key_env and judge.key_env not in os.environ:
-            raise ConfigError(f"the judge {judge.name} needs the environment variable {judge.key_env}, which is not set")
+            raise ConfigError(
+                f"the judge {judge.name} needs the environment variable {judge.key_env}, which is not set"
+            )
         key = os.environ.get(judge.key_env, "") if judge.key_env else ""
         endpoint = JudgeEndpoint(judge.url, judge.model, key, judge.deadline, judge.threshold)
         clients[judge.name] = JudgeClient(endpoint)

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from guardproxy.enforce import rewrite
-from guardproxy.errors import UpstreamError, WireError
+from guardproxy.errors import UpstreamError
 from guardproxy.policy.model import RefusalShape
 from guardproxy.server.http import (
     error_response,
@@ -140,9 +140,9 @@ class GuardedExchange:
         """An upstream's error: returned as it is if it is readable and clean, since it may repeat what it was sent."""
         try:
             body, document = response_document(await reply.read(_ERROR_LIMIT), reply.headers, _ERROR_LIMIT)
-            if not isinstance(document, dict):
-                raise UpstreamError("not an error object")
         except UpstreamError:
+            document = None
+        if not isinstance(document, dict):
             return self._error(reply.status, "the upstream failed, and its error cannot be shown", "upstream_error")
         located = Located(
             tuple(
@@ -155,9 +155,7 @@ class GuardedExchange:
         if decision.action is Action.BLOCK:
             return self._error(reply.status, "the upstream failed, and its error is withheld", "upstream_error")
         headers = inbound(reply.headers, self._exchange.id, plain=True)
-        return web.Response(
-            status=reply.status, headers=headers, body=rewrite(body, decision.edits, located.segments)
-        )
+        return web.Response(status=reply.status, headers=headers, body=rewrite(body, decision.edits, located.segments))
 
     # -- answers of ours ----------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class Gateway:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request. Raises only where there is nobody left to answer."""
         number = f"gp-{secrets.token_hex(12)}"
-        path, _, query = request.path_qs.partition("?") if request.rel_url.absolute else request.raw_path.partition("?")
+        path, _, query = request.raw_path.partition("?")
         try:
             path = canonical(path)
             route = match(request.method, path)
@@ -74,7 +74,7 @@ class Gateway:
         denied = Decision(Action.BLOCK, guard.policy.ref, ("unguarded",))
         span.decision(Side.REQUEST, denied, 0.0)
         guard.log.record(exchange, Side.REQUEST, denied, (), degraded=False)
-        raise WireError("this route is not guarded, and the policy denies such routes", code="route_denied", status=403)
+        raise WireError("this route is not guarded and so denied by the policy", code="route_denied", status=403)
 
     async def _pass(
         self, request: web.BaseRequest, target: str, exchange: Exchange, span: ExchangeSpan
@@ -83,7 +83,8 @@ class Gateway:
         body = await read_body(request, self._worker.settings.max_body, self._worker.settings.request_timeout)
         headers = outbound(request.headers, span.upstream_headers(), plain=False)
         async with await self._worker.send(request.method, target, headers, body, span) as reply:
-            response = web.StreamResponse(status=reply.status, headers=inbound(reply.headers, exchange.id, plain=False))
+            returned = inbound(reply.headers, exchange.id, plain=False)
+            response = web.StreamResponse(status=reply.status, headers=returned)
             await response.prepare(request)
             async for chunk in reply.chunks():
                 await response.write(chunk)
@@ -92,7 +93,7 @@ class Gateway:
 
 
 def _log_fault(exchange: Exchange, error: Exception) -> None:
-    """Writes down where an unexpected error came from: its kind and the code's places. Its message may carry content."""
+    """Writes down where an unexpected error came from: its kind and places in the code. Its message may be content."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
     _logger.error("%s: %s in %s", exchange.id, type(error).__name__, places)

@@ -1,13 +1,14 @@
 """Headers and bodies on their way through: what is forwarded, what is not, and what a body must be to be read.
 
-A header that concerns one connection only ends there, those that `Connection` names included. Credentials go upstream with
-the request and nowhere else. Bodies are read strictly: two parsers that could disagree about a document would be a way past
-the guard, so duplicate members, NaN, lone surrogates and anything after the document are errors.
+A header that concerns one connection only ends there, those that `Connection` names included. Credentials go upstream
+with the request and nowhere else. Bodies are read strictly: two parsers that could disagree about a document would be
+a way past the guard, so duplicate members, NaN, lone surrogates and anything after the document are errors.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from guardproxy.errors import UpstreamError, WireError
 from guardproxy.wire.coding import decode
+from guardproxy.wire.common import error_body, messages_error_body
+from guardproxy.wire.routes import Route
 
 DECISION_HEADER = "x-guardproxy-decision"
 
@@ -69,6 +72,17 @@ def inbound(headers: CIMultiDictProxy[str], decision: str, *, plain: bool) -> CI
     out = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
     out[DECISION_HEADER] = decision
     return out
+
+
+def error_response(route: Route | None, decision: str, status: int, message: str, code: str) -> web.Response:
+    """An error in the shape of the route's API; OpenAI's where there is no route."""
+    body = messages_error_body if route is not None and route.dialect.name == "messages" else error_body
+    kind = "invalid_request_error" if status < 500 else "api_error"
+    return web.Response(
+        status=status,
+        body=json.dumps(body(message, code, type_=kind)).encode(),
+        headers={"Content-Type": "application/json", DECISION_HEADER: decision},
+    )
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:

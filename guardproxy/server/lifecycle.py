@@ -1,7 +1,7 @@
 """A worker's life: it gets everything ready, serves until it is told to stop, and finishes what is running.
 
-Health is asked on a port of its own, so that nobody who can reach the proxy can read about it. /healthz says that the process
-lives; /readyz that it takes requests, which it no longer says once it has been told to stop.
+Health is asked on a port of its own, so that nobody who can reach the proxy can read about it. /healthz says that the
+process lives; /readyz that it takes requests, which it no longer says once it has been told to stop.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from guardproxy import __version__
 from guardproxy.audit import DecisionLog
 from guardproxy.config import Settings
 from guardproxy.pipeline import Guard
+from guardproxy.policy.model import Policy
 from guardproxy.server.assembly import judges_of, runner_of
 from guardproxy.server.gateway import Gateway
 from guardproxy.server.worker import Worker
-from guardproxy.policy.model import Policy
 from guardproxy.telemetry import Telemetry
 from guardproxy.upstream import Upstream
 
@@ -39,7 +39,8 @@ def without_extensions() -> bool:
 async def serve(settings: Settings, policy: Policy, ready: Callable[[str, str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes running exchanges within the limit set.
 
-    `ready` is told the addresses of the proxy and of the admin port once both answer. Raises OSError if a port is taken.
+    `ready` is told the addresses of the proxy and of the admin port once both answer. Raises OSError if a port is
+    taken.
     """
     worker = await _start(settings, policy)
     stop = asyncio.Event()
@@ -79,12 +80,8 @@ async def _start(settings: Settings, policy: Policy) -> Worker:
 def _proxy_runner(settings: Settings, worker: Worker) -> web.BaseRunner[Any]:
     loop = asyncio.get_running_loop()
 
-    def request_of(
-        message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
-    ) -> web.BaseRequest:
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, loop, client_max_size=settings.max_body
-        )
+    def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=settings.max_body)
 
     server = web.Server(
         Gateway(worker),

@@ -1,8 +1,8 @@
 """A guarded stream on its way to the caller: the shell round StreamGuard.
 
-Bytes in, tasks judged, decided bytes out. A block ends the stream in the API's own way and ends the upstream's call; an
-upstream that breaks off, or sends what cannot be read, ends it with an error event, after what had been said so far has been
-judged. A caller that leaves cancels all of it.
+Bytes in, tasks judged, decided bytes out. A block ends the stream in the API's own way and ends the upstream's call;
+an upstream that breaks off, or sends what cannot be read, ends it with an error event, after what had been said so
+far has been judged. A caller that leaves cancels all of it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class StreamRelay:
     async def _end(self, reply: Reply, out: bytes = b"") -> web.StreamResponse:
         """Writes what is decided and then `out`, and ends the response."""
         await self._write(reply, self._guard.take() + out)
-        assert self._response is not None  # noqa: S101 - _write() has just made it
+        assert self._response is not None
         await self._response.write_eof()
         return self._response
 

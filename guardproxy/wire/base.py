@@ -1,8 +1,8 @@
 """What a dialect is. Dialects only locate text and word refusals; patch.py is the one writer.
 
-A dialect reads defensively: a member of the wrong type is no text and no error (the upstream will complain), but every
-string that could reach a model or a person is located, unknown members included. What cannot be read as text (an image, a
-list of token ids) is reported as a part, for the policy to allow or deny.
+A dialect reads defensively: a member of the wrong type is no text and no error (the upstream will complain), but
+every string that could reach a model or a person is located, unknown members included. What cannot be read as text
+(an image, a list of token ids) is reported as a part, for the policy to allow or deny.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Located:
 class Stretch:
     """A piece of a channel's text inside one stream event, at `path` in the event.
 
-    `whole`: the channel can only be judged once it is complete (JSON arguments); otherwise it is judged window by window.
-    Not frozen: one is made for every streamed token.
+    `whole`: the channel can only be judged once it is complete (JSON arguments); otherwise it is judged window by
+    window. Not frozen: one is made for every streamed token.
     """
 
     channel: str
@@ -55,8 +55,8 @@ class Delta:
     """One stream event, read.
 
     `closes`: channel prefixes that end with this event ("choices.0." closes "choices.0.content"; "" closes all).
-    `segments`: texts that stand in this event complete (a final item that repeats what was streamed, an unknown member).
-    `failed`: the event is the upstream's report of an error; its message is among the segments.
+    `segments`: texts that stand in this event complete (a final item that repeats what was streamed, an unknown
+    member). `failed`: the event is the upstream's report of an error; its message is among the segments.
     """
 
     stretches: list[Stretch] = field(default_factory=list)
@@ -68,7 +68,9 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a caller is told in place of an answer. `text` is the policy's wording; nothing here comes from the content."""
+    """What a caller is told in place of an answer. `text` is the policy's wording; nothing here comes from the
+    content.
+    """
 
     text: str
     decision: str
@@ -77,6 +79,7 @@ class Refusal:
     include_usage: bool = False  # the caller asked for usage at the end of the stream
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    delivered: tuple[str, ...] | None = None  # of a stream: the channels of which text was delivered; None: not known
 
 
 class Dialect(Protocol):
@@ -108,12 +111,14 @@ class Dialect(Protocol):
     def cut_stream(self, refusal: Refusal, seen: Sequence[Json]) -> bytes:
         """The events that properly end a stream of which some events have been delivered already.
 
-        `seen` are the delivered events that matter for it, as `keep` chose them, oldest first.
+        `seen` are the delivered events that matter for it, oldest first: those that `keep` chose, and the last one.
         """
         ...
 
     def keep(self, event: Json) -> bool:
-        """Whether cut_stream() needs to know of this event once it has been delivered (its id, a block that it opened)."""
+        """Whether cut_stream() needs to know of this event once it has been delivered (its id, a block that it
+        opened).
+        """
         ...
 
     def fail_stream(self, message: str, code: str) -> bytes:

@@ -21,7 +21,9 @@ class Decoder:
         self._left = limit
         self._code, self._status = code, status
         if self._coding not in KNOWN:
-            raise WireError("this content encoding is not supported", code=code, status=415 if status == 400 else status)
+            raise WireError(
+                "this content encoding is not supported", code=code, status=415 if status == 400 else status
+            )
         self._identity = self._coding in {"", "identity"}
         self._inflate = None if self._identity else self._start(b"")
         self._fed = False
@@ -48,7 +50,9 @@ class Decoder:
             try:
                 piece = self._inflate.decompress(data, min(self._left + 1, 1 << 20))
             except zlib.error:
-                raise WireError("the body is not in its content encoding", code=self._code, status=self._status) from None
+                raise WireError(
+                    "the body is not in its content encoding", code=self._code, status=self._status
+                ) from None
             self._take(len(piece))
             out.append(piece)
             data = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail

@@ -1,7 +1,8 @@
-"""Where things stand in a JSON text: the literal behind a path, and the characters of a literal behind those of its string.
+"""Where things stand in a JSON text: the literal behind a path, and the characters of a literal behind those of its
+string.
 
-For the writer only (patch.py), and only once something is to be edited. The text has been parsed strictly before, so it is
-valid, has no duplicate members and is not too deep.
+For the writer only (patch.py), and only once something is to be edited. The text has been parsed strictly before, so
+it is valid, has no duplicate members and is not too deep.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The one writer. What is not edited stays as it was, byte for byte: unknown members, number formats, white space, escapes.
+"""The one writer. What is not edited stays as it was, byte for byte: unknown members, number formats, white space,
+escapes.
 
-Edits are given by path and code points of the string there; a path may lead through a JSON document inside a string. They
-are turned, inside out, into splices of the JSON text, and only those characters change.
+Edits are given by path and code points of the string there; a path may lead through a JSON document inside a string.
+They are turned, inside out, into splices of the JSON text, and only those characters change.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ Splice = tuple[int, int, str]
 
 
 def patch(document: bytes, edits: Iterable[Edit], emptied: Iterable[Path] = ()) -> bytes:
-    """The document with the edits made and the values at `emptied` replaced by null. Edits of one place must not overlap."""
+    """The document with the edits made and the values at `emptied` replaced by null. Edits of one place must not
+    overlap.
+    """
     text = document.decode()
     return splice(text, splices(text, edits, emptied)).encode()
 

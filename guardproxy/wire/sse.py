@@ -1,8 +1,9 @@
 """Server-sent events, as bytes: what an event is and what its data are, never changing a byte.
 
-The whole specification counts, because a reader that understood less than the client would be a way past the guard: lines
-end in LF, CR LF or CR, data may take several lines, a byte order mark may come first, comments and unknown fields are events'
-bytes too. An event that the stream's end leaves without its empty line is still an event: some clients read it.
+The whole specification counts, because a reader that understood less than the client would be a way past the guard:
+lines end in LF, CR LF or CR, data may take several lines, a byte order mark may come first, comments and unknown
+fields are events' bytes too. An event that the stream's end leaves without its empty line is still an event: some
+clients read it.
 """
 
 from __future__ import annotations
