@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from guardproxy.testing.delivery import Delivery, into
+from guardproxy.testing.replies import filler
 from guardproxy.testing.upstream import Upstream
 
 
@@ -26,12 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(options))
     return 0
-
-
-def filler(size: int) -> str:
-    """A harmless text of exactly `size` ASCII characters."""
-    sentence = "The quick brown fox jumps over the lazy dog and rests. "
-    return (sentence * (size // len(sentence) + 1))[:size]
 
 
 async def _serve(options: argparse.Namespace) -> None:

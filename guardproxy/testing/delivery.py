@@ -20,6 +20,9 @@ Split = int | Literal["tokens"] | Sequence[str] | Callable[[str], Sequence[str]]
 
 DONE = "[DONE]"
 
+_PLAIN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ESCAPED = json.JSONEncoder(separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -78,10 +81,9 @@ def pieces(text: str, split: Split) -> list[str]:
     return list(split) if "".join(split) == text else [text]
 
 
-def to_json(value: Any, *, escape: bool = False, indent: int | None = None) -> str:
+def to_json(value: Any, *, escape: bool = False) -> str:
     """JSON as APIs write it: compact, and as it is beyond ASCII unless escaped."""
-    separators = (",", ":") if indent is None else None
-    return json.dumps(value, ensure_ascii=escape, separators=separators, indent=indent)
+    return (_ESCAPED if escape else _PLAIN).encode(value)
 
 
 def render(event: Event, delivery: Delivery) -> bytes:
@@ -89,8 +91,10 @@ def render(event: Event, delivery: Delivery) -> bytes:
     end, colon = delivery.newline, ":" if delivery.tight else ": "
     if isinstance(event.data, str):
         data = event.data
+    elif delivery.multiline:
+        data = json.dumps(event.data, ensure_ascii=delivery.escape, indent=1)
     else:
-        data = to_json(event.data, escape=delivery.escape, indent=1 if delivery.multiline else None)
+        data = to_json(event.data, escape=delivery.escape)
     head = f"event{colon}{event.kind}{end}" if event.kind else ""
     lines = "".join(f"data{colon}{line}{end}" for line in data.split("\n"))
     return (head + lines + end).encode("utf-8", "surrogatepass")

@@ -91,6 +91,12 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+def filler(size: int) -> str:
+    """A harmless text of exactly `size` ASCII characters."""
+    sentence = "The quick brown fox jumps over the lazy dog and rests. "
+    return (sentence * (size // len(sentence) + 1))[:size]
+
+
 def canned(document: Json) -> Reply:
     """The default answer: greets, calls a tool that is required, answers in JSON where asked to, else repeats what was
     said.
@@ -140,11 +146,13 @@ def text_of(content: Json) -> str:
 
 
 def prompt_tokens(document: Json) -> int:
-    """How many tokens usage says the request took: those of its messages, prompt or input as JSON."""
+    """How many tokens usage says the request took: a quarter of the characters of its messages, prompt or input as
+    JSON.
+    """
     if not isinstance(document, dict):
         return 0
     said = [document.get(name) for name in ("system", "instructions", "messages", "prompt", "input")]
-    return sum(len(tokens(json.dumps(part, ensure_ascii=False))) for part in said if part)
+    return sum(-(-len(json.dumps(part, ensure_ascii=False)) // 4) for part in said if part)
 
 
 def _required_tool(document: Json) -> str:
