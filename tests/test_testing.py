@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guardproxy.errors import ConfigError
 from guardproxy.testing import Choice, Cut, Delivery, Hang, Raw, ToolCall, Upstream, faults, into
 from guardproxy.testing.delivery import Event, cut, pieces, render, stream
+from guardproxy.testing.processes import running, upstream_process
 from guardproxy.testing.replies import GREETING, canned, last_words, tokens
 
 ASK: list[Any] = [{"role": "user", "content": "where is it?"}]
@@ -426,3 +428,17 @@ class TestFailures:
             async with session.get(f"{upstream.url}/files?a=1") as response:
                 assert (response.status, await response.read(), response.headers["X-Odd"]) == (201, b"hello", "1")
         assert upstream.last.path == "/v1/files?a=1"
+
+
+class TestProcesses:
+    async def test_the_pretend_upstream(self) -> None:
+        async with upstream_process(answer_bytes=10, events=2) as url, aiohttp.ClientSession() as session:
+            async with session.post(f"{url}/completions", json={"prompt": "a", "stream": True}) as response:
+                lines = (await response.text()).split("\n\n")
+        assert [json.loads(line[6:])["choices"][0]["text"] for line in lines[:-2]] == ["The q", "uick ", ""]
+
+    async def test_one_that_cannot_start_says_why(self) -> None:
+        command = ["-m", "guardproxy.testing", "--port", "x"]
+        with pytest.raises(ConfigError, match=r"(?s)stopped before it was ready:.*--port"):
+            async with running("pretend upstream", command, "http://127.0.0.1:1/"):
+                pass

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from guardproxy.bench import report, setup
+from guardproxy.bench import report
 from guardproxy.bench.compare import Step, Targets, compare
 from guardproxy.bench.load import Load
 from guardproxy.bench.stats import Round
 from guardproxy.errors import ConfigError
+from guardproxy.testing.processes import proxy_process, upstream_process
 
 _DESCRIPTION = """\
 Sends the same chat completions directly and through the proxy, in turn, and says what the proxy
@@ -134,11 +135,13 @@ def _load(args: argparse.Namespace) -> Load:
 async def _measure(args: argparse.Namespace, load: Load, key: str) -> tuple[list[Round], dict[str, Any]]:
     async with AsyncExitStack() as stack:
         direct = args.direct.rstrip("/") or await stack.enter_async_context(
-            setup.upstream(
+            upstream_process(
                 answer_bytes=args.answer_bytes, events=args.events, pause_ms=args.pause_ms if args.stream else 0.0
             )
         )
-        proxy = args.proxy.rstrip("/") or await stack.enter_async_context(setup.proxy(direct, args.policy))
+        proxy = args.proxy.rstrip("/") or await stack.enter_async_context(
+            proxy_process(direct, *(["--policy", args.policy] if args.policy else []))
+        )
         setting: dict[str, Any] = {
             "direct": direct,
             "proxy": proxy,

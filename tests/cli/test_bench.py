@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from guardproxy.bench import setup
 from guardproxy.cli import bench
 from guardproxy.errors import ConfigError
 from guardproxy.testing import Upstream, faults
@@ -135,16 +134,3 @@ def test_defaults() -> None:
     assert bench._load(parse("--stream")).rate == 10
     load = bench._load(parse("--concurrency", "4"))
     assert (load.rate, load.concurrency) == (0, 4)
-
-
-async def test_the_pretend_upstream_as_a_process() -> None:
-    async with setup.upstream(answer_bytes=10, events=2, pause_ms=0) as url:
-        assert url.startswith("http://127.0.0.1:")
-
-
-async def test_a_process_that_cannot_start_says_why() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)stopped before it was ready:.*--port"):
-        async with setup._process(
-            "pretend upstream", ["-m", "guardproxy.testing", "--port", "x"], "http://127.0.0.1:1/"
-        ):
-            pass

@@ -1,7 +1,6 @@
-"""Starts what is to be measured where the user names nothing: the pretend upstream and a proxy, each a process of its
-own.
+"""Runs the pretend upstream and the proxy as processes of their own, for benchmarks, demonstrations and tests of a set-up.
 
-They listen on the loopback interface, are ready before the first request, and are gone after the last, however it ends.
+They listen on the loopback interface, are ready when they are handed over, and are gone afterwards, however it ends.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import IO
 
 import aiohttp
@@ -19,7 +18,7 @@ import aiohttp
 from guardproxy.errors import ConfigError
 
 _READY = 30.0  # seconds
-_STOP = 5.0
+_STOP = 10.0
 _STEP = 0.05
 
 
@@ -32,31 +31,44 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def upstream(*, answer_bytes: int, events: int, pause_ms: float) -> AsyncIterator[str]:
-    """The pretend upstream; its base URL."""
+async def upstream_process(
+    *, answer_bytes: int = 0, events: int = 0, pause_ms: float = 0.0, env: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
+    """The pretend upstream; yields its base URL. The keywords are those of `python -m guardproxy.testing`.
+
+    `env` None: this process's environment. Raises ConfigError if it does not start.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
     command = ["-m", "guardproxy.testing", "--port", str(port), "--answer-bytes", str(answer_bytes)]
     command += ["--events", str(events), "--pause-ms", str(pause_ms)]
-    async with _process("pretend upstream", command, f"{url}/models"):
+    async with running("pretend upstream", command, f"{url}/models", env):
         yield url
 
 
 @contextlib.asynccontextmanager
-async def proxy(upstream_url: str, policy: str = "") -> AsyncIterator[str]:
-    """A proxy in front of `upstream_url`, with the settings of the environment; its base URL."""
+async def proxy_process(upstream: str, *flags: str, env: Mapping[str, str] | None = None) -> AsyncIterator[str]:
+    """`guardproxy serve` in front of `upstream`, with further `flags`; yields the base URL for clients.
+
+    `env` None: this process's environment, GUARDPROXY_* settings included. Raises ConfigError if it does not start.
+    """
     port, admin = free_port(), free_port()
-    command = ["-m", "guardproxy.cli.main", "serve", "--upstream", upstream_url, "--log-level", "warning"]
+    command = ["-m", "guardproxy.cli.main", "serve", "--upstream", upstream, "--log-level", "warning"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--admin-host", "127.0.0.1", "--admin-port", str(admin)]
-    command += ["--policy", policy] if policy else []
-    async with _process("proxy", command, f"http://127.0.0.1:{admin}/readyz"):
+    async with running("proxy", [*command, *flags], f"http://127.0.0.1:{admin}/readyz", env):
         yield f"http://127.0.0.1:{port}/v1"
 
 
 @contextlib.asynccontextmanager
-async def _process(name: str, command: Sequence[str], ready: str) -> AsyncIterator[None]:
+async def running(
+    name: str, command: Sequence[str], ready: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[None]:
+    """This Python with `command` as its arguments, from when a GET of the URL `ready` answers 200 until the block's end.
+
+    Raises ConfigError, with the last lines that it wrote, if it stops before or takes longer than half a minute.
+    """
     with tempfile.TemporaryFile() as output:
-        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=output, stderr=output)
+        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=output, stderr=output, env=env)
         try:
             await _wait(name, process, ready, output)
             yield
