@@ -1,0 +1,169 @@
+"""The last rung of the ladder: word and phrase rules, which answer at once, need no model and cannot be down.
+
+One automaton a check decides which rules may fire at all; only those are looked for, and only what they find is weighed
+against its neighbourhood (see rulebook.py). The rules are modest, and their cards say so. What is found in the
+normalised text is reported in the text as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from guardproxy.backends.base import NOTHING, Answer, LocalBackend
+from guardproxy.backends.rulebook import Condition, PhraseRule, Rulebook, parse
+from guardproxy.errors import BackendError, ConfigError
+from guardproxy.reading import Reading
+from guardproxy.types import Finding
+
+CHECKS = ("toxicity", "injection", "compliance")
+MOST_OCCURRENCES = 4_000  # weighed in one reading; a text with more of them is a flood, and is abstained on
+_SENTENCE_ENDS = (". ", "! ", "? ", "\n")
+
+Span = tuple[int, int, float]
+
+
+class Rules(LocalBackend):
+    """Answers from compiled rulebooks. Immutable, so safe to share."""
+
+    name = "rules"
+
+    def __init__(self, books: Mapping[str, Rulebook]) -> None:
+        self._books = dict(books)
+        digest = "".join(f"{check}:{book.sha256}\n" for check, book in sorted(self._books.items()))
+        self.version = sha256(digest.encode()).hexdigest()[:12]  # any edit of a rule shows
+
+    @classmethod
+    def load(cls, checks: Sequence[str] = CHECKS) -> Rules:
+        """The rulebooks that come with the package. Raises ConfigError for a check that has none."""
+        return cls({check: packaged(check) for check in checks})
+
+    def classify_now(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]:
+        """One answer for each reading. Scores by label are the strongest rule's; a label that no rule found has none.
+
+        Raises BackendError for a check without a rulebook.
+        """
+        book = self._book(check)
+        return [_judge(book, reading) for reading in readings]
+
+    def clean(self, check: str, reading: Reading) -> bool:
+        """Whether no pattern of any rule occurs, whatever its neighbourhood says: a part may have another one."""
+        book, plain = self._book(check), reading.plain
+        return not any(book.rules[number].patterns.hits(plain) for number in book.anchors.hits(plain))
+
+    def _book(self, check: str) -> Rulebook:
+        book = self._books.get(check)
+        if book is None:
+            raise BackendError("no rulebook for this check")
+        return book
+
+
+@cache
+def packaged(check: str) -> Rulebook:
+    """The rulebook that comes with the package for `check`, compiled once a process. Raises ConfigError."""
+    if check not in CHECKS:
+        raise ConfigError(f"there is no rulebook for the check {check}; there are {', '.join(CHECKS)}")
+    data = files("guardproxy.backends").joinpath("rulebooks", f"{check}.yaml").read_bytes()
+    return parse(data, check)
+
+
+def card(check: str) -> Mapping[str, Any]:
+    """A packaged rulebook's card, for people: what it knows, in which languages, and what it misses.
+
+    Beside the card's own entries (name, version, check, languages, summary, limits): `labels` with their meanings,
+    `rules`, the number of rules, and `sha256`. Raises ConfigError for a check without a rulebook.
+    """
+    book = packaged(check)
+    return {**book.card, "labels": dict(book.labels), "rules": len(book.rules), "sha256": book.sha256}
+
+
+def _judge(book: Rulebook, reading: Reading) -> Answer:
+    plain = reading.plain
+    hits = book.anchors.hits(plain)
+    if not hits:
+        return NOTHING
+    found: dict[str, list[Span]] = {}
+    left = MOST_OCCURRENCES
+    for number in hits:
+        rule = book.rules[number]
+        if not rule.patterns.hits(plain):
+            continue
+        for start, end in rule.patterns.spans(0, plain):
+            left -= 1
+            if left < 0:
+                return Answer(abstained="too many near matches")
+            span = _confirmed(rule, plain, start, end)
+            if span is not None:
+                found.setdefault(rule.label, []).append(span)
+                if rule.label != book.union:
+                    found.setdefault(book.union, []).append(span)
+    return _answer(found, reading) if found else NOTHING
+
+
+def _confirmed(rule: PhraseRule, text: str, start: int, end: int) -> Span | None:
+    """The occurrence without the marks at its edges, if it is whole words and its neighbourhood agrees."""
+    if rule.whole_words:
+        while start < end and text[start] == "_":
+            start += 1
+        while start < end and text[end - 1] == "_":
+            end -= 1
+        if (start and _joined(text[start - 1 : start + 1])) or _joined(text[end - 1 : end + 1]):
+            return None
+    if not all(_holds(need, text, start, end, cut=False) for need in rule.needs):
+        return None
+    if any(_holds(exception, text, start, end, cut=True) for exception in rule.unless):
+        return None
+    return start, end, rule.score
+
+
+def _joined(pair: str) -> bool:
+    return len(pair) == 2 and pair[0].isalnum() and pair[1].isalnum()
+
+
+def _holds(condition: Condition, text: str, start: int, end: int, *, cut: bool) -> bool:
+    return any(condition.patterns.hits(zone) for zone in _zones(condition, text, start, end, cut) if zone)
+
+
+def _zones(condition: Condition, text: str, start: int, end: int, cut: bool) -> Iterator[str]:
+    """What stands before and after the occurrence, as far as the condition looks; with `cut`, within its sentence."""
+    if condition.place != "after":
+        zone = text[max(0, start - condition.within) : start]
+        yield (
+            zone[max(zone.rfind(mark) + len(mark) for mark in _SENTENCE_ENDS if mark in zone) :]
+            if _ends(zone, cut)
+            else zone
+        )
+    if condition.place != "before":
+        zone = text[end : end + condition.within]
+        yield zone[: min(zone.find(mark) for mark in _SENTENCE_ENDS if mark in zone)] if _ends(zone, cut) else zone
+
+
+def _ends(zone: str, cut: bool) -> bool:
+    return cut and any(mark in zone for mark in _SENTENCE_ENDS)
+
+
+def _answer(found: Mapping[str, list[Span]], reading: Reading) -> Answer:
+    scores = {label: max(score for _, _, score in spans) for label, spans in found.items()}
+    findings = [
+        Finding(label, *reading.original(start, end), score)
+        for label, spans in found.items()
+        for start, end, score in _merged(spans)
+    ]
+    findings.sort(key=lambda finding: (finding.start, finding.end, finding.label))
+    return Answer(scores, tuple(findings))
+
+
+def _merged(spans: list[Span]) -> Iterator[Span]:
+    """Spans that overlap as one, with the higher score."""
+    spans.sort()
+    start, end, score = spans[0]
+    for next_start, next_end, next_score in spans[1:]:
+        if next_start < end:
+            end, score = max(end, next_end), max(score, next_score)
+        else:
+            yield start, end, score
+            start, end, score = next_start, next_end, next_score
+    yield start, end, score
