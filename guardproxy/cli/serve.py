@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from functools import partial
 from types import FrameType
 
@@ -83,7 +82,7 @@ class _Workers:
     """The worker processes."""
 
     def __init__(self, settings: Settings, policy: Policy) -> None:
-        self._settings, self._policy = replace(settings, workers=1), policy
+        self._settings, self._policy = settings, policy
         self._count = settings.workers
         self._born: dict[int, float] = {}
         self._stopping = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from guardproxy.backends.base import Backend
 from guardproxy.backends.rules import Rules
@@ -14,15 +14,16 @@ from guardproxy.escalation import JudgeClient, JudgeEndpoint
 from guardproxy.policy.evaluate import needed
 from guardproxy.policy.model import CheckConfig, Policy
 
-BACKENDS: Mapping[str, Callable[[], Backend]] = {"rules": Rules.load}
+BackendMaker = Callable[[], Backend]
+BACKENDS: Mapping[str, BackendMaker] = {"rules": Rules.load}
 """How a rung is made; once a worker, however many checks name it."""
 
 
-def runner_of(policy: Policy, default_ladder: Sequence[str] = ()) -> Runner:
+def runner_of(policy: Policy, backend: str = "", backends: Mapping[str, BackendMaker] = BACKENDS) -> Runner:
     """A runner for the checks that the policy's rules name.
 
-    `default_ladder` takes the place of a check's own default where the policy sets none and the check has a model
-    stage. Raises PolicyError for a backend that does not exist.
+    `backend`, if given, takes the place of the default ladder of every check that has a model stage and for which the
+    policy sets none. Raises PolicyError for a backend that does not exist.
     """
     known = specs()
     made: dict[str, Backend] = {}
@@ -32,18 +33,15 @@ def runner_of(policy: Policy, default_ladder: Sequence[str] = ()) -> Runner:
         spec = known[name]
         ladder = config.ladder
         if ladder is None:
-            ladder = tuple(default_ladder) if spec.ladder and default_ladder else spec.ladder
-        rungs = tuple(_backend(rung, name, made) for rung in ladder)
+            ladder = (backend,) if spec.ladder and backend else spec.ladder
+        for rung in ladder:
+            if rung not in backends:
+                raise PolicyError(f"checks.{name}.ladder: there is no backend {rung}; there are: {', '.join(backends)}")
+            if rung not in made:
+                made[rung] = backends[rung]()
+        rungs = tuple(made[rung] for rung in ladder)
         configured[name] = ConfiguredCheck(spec.build(config.options), rungs, config.deadline)
     return Runner(configured)
-
-
-def _backend(rung: str, check: str, made: dict[str, Backend]) -> Backend:
-    if rung not in BACKENDS:
-        raise PolicyError(f"checks.{check}.ladder: there is no backend {rung}; there are: {', '.join(BACKENDS)}")
-    if rung not in made:
-        made[rung] = BACKENDS[rung]()
-    return made[rung]
 
 
 def judges_of(policy: Policy) -> dict[str, JudgeClient]:

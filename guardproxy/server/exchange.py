@@ -27,7 +27,7 @@ from guardproxy.server.worker import Worker
 from guardproxy.telemetry import ExchangeSpan
 from guardproxy.types import Action, Exchange, Scope, Segment, Side
 from guardproxy.upstream import Reply
-from guardproxy.wire.base import Located, Refusal, leaves
+from guardproxy.wire.base import Dialect, Located, Refusal, leaves
 from guardproxy.wire.routes import Route
 
 _ERROR_LIMIT = 1 << 20  # bytes of an upstream's error that are read
@@ -42,6 +42,7 @@ class GuardedExchange:
         worker: Worker,
         request: web.BaseRequest,
         route: Route,
+        dialect: Dialect,
         target: str,
         exchange: Exchange,
         span: ExchangeSpan,
@@ -49,6 +50,7 @@ class GuardedExchange:
         self._worker = worker
         self._request = request
         self._route = route
+        self._dialect = dialect
         self._target = target
         self._exchange = exchange
         self._span = span
@@ -77,7 +79,7 @@ class GuardedExchange:
         coded = await read_body(self._request, settings.max_body, settings.request_timeout)
         body, document = request_document(coded, self._request.headers, settings.max_body)
         self._describe(document)
-        located = self._route.dialect.request(document)
+        located = self._dialect.request(document)
         decision = await self._inspection.document(Side.REQUEST, located)
         self._inspection.conclude(Side.REQUEST)
         if decision.action is Action.BLOCK:
@@ -101,8 +103,8 @@ class GuardedExchange:
         if style.prompt is RefusalShape.ERROR or not self._route.refusable:
             return self._refusal_error()
         if not self._exchange.stream:
-            return self._json(200, self._route.dialect.refuse(self._refusal()))
-        return self._whole(200, self._route.dialect.refuse_stream(self._refusal()), "text/event-stream")
+            return self._json(200, self._dialect.refuse(self._refusal()))
+        return self._whole(200, self._dialect.refuse_stream(self._refusal()), "text/event-stream")
 
     # -- the answer ---------------------------------------------------------------------------------------------------
 
@@ -112,7 +114,7 @@ class GuardedExchange:
         if reply.status >= 300:
             raise UpstreamError("the upstream answered with a redirect", code="upstream_redirect")
         if reply.media_type == "text/event-stream" and self._route.guards_response:
-            relay = StreamRelay(self._worker, self._request, self._route, self._inspection, self._span)
+            relay = StreamRelay(self._worker, self._request, self._route, self._dialect, self._inspection, self._span)
             return await relay.run(reply, self._refusal)
         if reply.media_type != _JSON and not reply.media_type.endswith("+json"):
             raise UpstreamError("the upstream's answer is of an unexpected type", code="upstream_content_type")
@@ -122,7 +124,7 @@ class GuardedExchange:
         limit = self._worker.settings.max_response
         body, document = response_document(await reply.read(limit), reply.headers, limit)
         if self._route.guards_response:
-            located = self._route.dialect.response(document)
+            located = self._dialect.response(document)
             decision = await self._inspection.document(Side.RESPONSE, located)
             if decision.action is Action.BLOCK:
                 return self._refused_completion(document)
@@ -134,7 +136,7 @@ class GuardedExchange:
         if self._worker.guard.policy.refusal.completion is RefusalShape.ERROR or not self._route.refusable:
             return self._refusal_error()
         usage = document.get("usage") if isinstance(document, dict) else None
-        return self._json(200, self._route.dialect.refuse(self._refusal(usage)))
+        return self._json(200, self._dialect.refuse(self._refusal(usage)))
 
     async def _failure(self, reply: Reply) -> web.StreamResponse:
         """An upstream's error: returned as it is if it is readable and clean, since it may repeat what it was sent."""

@@ -63,8 +63,8 @@ class Gateway:
     async def _answer(
         self, request: web.BaseRequest, route: Route | None, target: str, exchange: Exchange, span: ExchangeSpan
     ) -> web.StreamResponse:
-        if route is not None and not route.pass_through:
-            return await GuardedExchange(self._worker, request, route, target, exchange, span).answer()
+        if route is not None and route.dialect is not None:
+            return await GuardedExchange(self._worker, request, route, route.dialect, target, exchange, span).answer()
         if route is None and self._worker.guard.policy.unguarded is not Action.ALLOW:
             self._deny_route(exchange, span)
         return await self._pass(request, target, exchange, span)

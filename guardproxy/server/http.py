@@ -76,7 +76,7 @@ def inbound(headers: CIMultiDictProxy[str], decision: str, *, plain: bool) -> CI
 
 def error_response(route: Route | None, decision: str, status: int, message: str, code: str) -> web.Response:
     """An error in the shape of the route's API; OpenAI's where there is no route."""
-    body = messages_error_body if route is not None and route.dialect.name == "messages" else error_body
+    body = messages_error_body if route is not None and route.name == "messages" else error_body
     kind = "invalid_request_error" if status < 500 else "api_error"
     return web.Response(
         status=status,

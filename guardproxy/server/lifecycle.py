@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import http_parser, web
@@ -22,7 +22,7 @@ from guardproxy.audit import DecisionLog
 from guardproxy.config import Settings
 from guardproxy.pipeline import Guard
 from guardproxy.policy.model import Policy
-from guardproxy.server.assembly import judges_of, runner_of
+from guardproxy.server.assembly import BACKENDS, BackendMaker, judges_of, runner_of
 from guardproxy.server.gateway import Gateway
 from guardproxy.server.worker import Worker
 from guardproxy.telemetry import Telemetry
@@ -36,40 +36,77 @@ def without_extensions() -> bool:
     return http_parser.HttpRequestParser is http_parser.HttpRequestParserPy
 
 
-async def serve(settings: Settings, policy: Policy, ready: Callable[[str, str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes running exchanges within the limit set.
+class Server:
+    """A worker that listens. start() and stop() once each; `proxy` and `admin` are its addresses in between."""
 
-    `ready` is told the addresses of the proxy and of the admin port once both answer. Raises OSError if a port is
-    taken.
-    """
-    worker = await _start(settings, policy)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, worker.guard.log.reopen)
-    proxy, admin = _proxy_runner(settings, worker), _admin_runner(worker)
-    try:
-        proxy_at = await _listen(proxy, settings.host, settings.port)
-        admin_at = await _listen(admin, settings.admin_host, settings.admin_port)
-        ready(proxy_at, admin_at)
-        await stop.wait()
+    def __init__(self, settings: Settings, policy: Policy, backends: Mapping[str, BackendMaker] = BACKENDS) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._backends = backends
+        self._runners: list[web.BaseRunner] = []
+        self.worker: Worker | None = None
+        self.proxy = self.admin = ""
+
+    async def start(self) -> None:
+        """Gets everything ready and listens. Raises ConfigError, PolicyError, and OSError if a port is taken."""
+        settings = self._settings
+        worker = self.worker = await _assemble(settings, self._policy, self._backends)
+        try:
+            self.proxy = await self._listen(_proxy_runner(settings, worker), settings.host, settings.port)
+            self.admin = await self._listen(_admin_runner(worker), settings.admin_host, settings.admin_port)
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Takes no more requests, lets those that run finish within the limit, and closes everything."""
+        worker = self.worker
+        if worker is None:
+            return
         worker.draining = True
-        _logger.info("stopping: running exchanges have %.0f s to finish", settings.shutdown_timeout)
-    finally:
-        worker.draining = True
-        await proxy.cleanup()
-        await admin.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
         await worker.upstream.close()
         await worker.guard.close()
         await asyncio.to_thread(worker.telemetry.shutdown)
         worker.guard.log.close()
+        self.worker = None
+
+    async def _listen(self, runner: web.BaseRunner, host: str, port: int) -> str:
+        """Starts listening; the address as a URL. Workers share a port, and the kernel shares out connections."""
+        self._runners.append(runner)
+        await runner.setup()
+        shared = hasattr(socket, "SO_REUSEPORT") and self._settings.workers > 1
+        await web.TCPSite(runner, host, port, reuse_port=shared or None, backlog=1024).start()
+        bound = runner.addresses[0]
+        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        return f"http://{name}:{bound[1]}"
 
 
-async def _start(settings: Settings, policy: Policy) -> Worker:
+async def serve(settings: Settings, policy: Policy, ready: Callable[[str, str], None]) -> None:
+    """Serves until SIGTERM or SIGINT. `ready` is told the addresses of the proxy and of the admin port.
+
+    Raises ConfigError, PolicyError, and OSError if a port is taken.
+    """
+    server = Server(settings, policy)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await server.start()
+    assert server.worker is not None
+    loop.add_signal_handler(signal.SIGHUP, server.worker.guard.log.reopen)
+    ready(server.proxy, server.admin)
+    await stop.wait()
+    _logger.info("stopping: running exchanges have %.0f s to finish", settings.shutdown_timeout)
+    await server.stop()
+
+
+async def _assemble(settings: Settings, policy: Policy, backends: Mapping[str, BackendMaker]) -> Worker:
     log = DecisionLog.open(settings.decision_log)
     key = os.environ.get(settings.hash_key_env, "").encode() if settings.hash_key_env else b""
-    guard = Guard(policy, runner_of(policy, settings.backend), judges_of(policy), log, key or secrets.token_bytes(32))
+    runner = runner_of(policy, settings.backend, backends)
+    guard = Guard(policy, runner, judges_of(policy), log, key or secrets.token_bytes(32))
     upstream = Upstream(
         settings.upstream, connect_timeout=settings.upstream_connect_timeout, read_timeout=settings.upstream_timeout
     )
@@ -77,7 +114,7 @@ async def _start(settings: Settings, policy: Policy) -> Worker:
     return Worker(settings, guard, upstream, Telemetry.from_environment(os.environ, service_version=__version__))
 
 
-def _proxy_runner(settings: Settings, worker: Worker) -> web.BaseRunner[Any]:
+def _proxy_runner(settings: Settings, worker: Worker) -> web.BaseRunner:
     loop = asyncio.get_running_loop()
 
     def request_of(message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:
@@ -95,7 +132,7 @@ def _proxy_runner(settings: Settings, worker: Worker) -> web.BaseRunner[Any]:
     return web.ServerRunner(server, shutdown_timeout=settings.shutdown_timeout)
 
 
-def _admin_runner(worker: Worker) -> web.BaseRunner[Any]:
+def _admin_runner(worker: Worker) -> web.BaseRunner:
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
@@ -112,13 +149,3 @@ def _admin_runner(worker: Worker) -> web.BaseRunner[Any]:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-
-
-async def _listen(runner: web.BaseRunner[Any], host: str, port: int) -> str:
-    """Starts listening; the address as a URL. Workers share a port, and the kernel shares out connections."""
-    await runner.setup()
-    site = web.TCPSite(runner, host, port, reuse_port=hasattr(socket, "SO_REUSEPORT") or None, backlog=1024)
-    await site.start()
-    bound = runner.addresses[0]
-    name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    return f"http://{name}:{bound[1]}"

@@ -22,7 +22,7 @@ from guardproxy.stream import StreamGuard
 from guardproxy.telemetry import ExchangeSpan
 from guardproxy.types import Action, Decision, Side
 from guardproxy.upstream import Reply
-from guardproxy.wire.base import Refusal
+from guardproxy.wire.base import Dialect, Refusal
 from guardproxy.wire.coding import Decoder
 from guardproxy.wire.routes import Route
 
@@ -31,14 +31,21 @@ class StreamRelay:
     """One stream. run() is called once."""
 
     def __init__(
-        self, worker: Worker, request: web.BaseRequest, route: Route, inspection: Inspection, span: ExchangeSpan
+        self,
+        worker: Worker,
+        request: web.BaseRequest,
+        route: Route,
+        dialect: Dialect,
+        inspection: Inspection,
+        span: ExchangeSpan,
     ) -> None:
         self._worker = worker
         self._request = request
         self._route = route
+        self._dialect = dialect
         self._inspection = inspection
         self._span = span
-        self._guard = StreamGuard(route.dialect, worker.settings.max_held)
+        self._guard = StreamGuard(dialect, worker.settings.max_held)
         self._response: web.StreamResponse | None = None
         self._first_bytes = 0.0
 
@@ -102,15 +109,14 @@ class StreamRelay:
     async def _cut(self, reply: Reply, refusal: Refusal) -> web.StreamResponse:
         """Ends a blocked stream. What is held and undecided is dropped; leaving `reply` ends the upstream's call."""
         as_error = self._worker.guard.policy.refusal.completion is RefusalShape.ERROR
-        dialect = self._route.dialect
         decided = self._guard.take()
         if self._response is None and not decided:
             if as_error:
                 return error_response(self._route, refusal.decision, 400, refusal.text, "content_filter")
-            return await self._end(reply, dialect.refuse_stream(refusal))
+            return await self._end(reply, self._dialect.refuse_stream(refusal))
         if as_error:
-            return await self._end(reply, decided + dialect.fail_stream(refusal.text, "content_filter"))
-        return await self._end(reply, decided + dialect.cut_stream(refusal, self._guard.delivered))
+            return await self._end(reply, decided + self._dialect.fail_stream(refusal.text, "content_filter"))
+        return await self._end(reply, decided + self._dialect.cut_stream(refusal, self._guard.delivered))
 
     async def _failed(self, reply: Reply, error: WireError | UpstreamError) -> web.StreamResponse:
         """Ends a stream that broke: first what had come and can be judged, then an error event."""
@@ -120,4 +126,4 @@ class StreamRelay:
         decided = self._guard.take()
         if self._response is None and not decided:
             return error_response(self._route, self._inspection.exchange.id, 502, str(error), error.code)
-        return await self._end(reply, decided + self._route.dialect.fail_stream(str(error), error.code))
+        return await self._end(reply, decided + self._dialect.fail_stream(str(error), error.code))
