@@ -6,15 +6,15 @@ A pattern is an RE2 expression with five conveniences, so that the usual ways ro
 - a space stands for any run of white space and punctuation ("ignore **all**", "ignore\\nall", "ignore, all");
 - `<3>` between two spaces stands for up to three further words of the same sentence;
 - an apostrophe may be typographic or missing, and an accented letter may have lost its accent;
-- `{name}` stands for the word list of that name.
+- `{name}` stands for the word list of that name, in which white space behind a bar does not count.
 
-One automaton over all rules looks for their `anchors`, stems of which any text that a rule could match contains one (a
-rule without them is its own anchor); a rule's patterns are looked for only in a text that has an anchor of it. Long
-patterns in one automaton would be as quick on ordinary text, and ten times slower on a text made to visit all its states.
+One automaton over all rules looks for their `anchors`, stems of which any text that a rule could match contains one
+(a rule without them is its own anchor); a rule's patterns are looked for only in a text that has an anchor of it. Long
+patterns in one automaton would be as quick on ordinary text, and ten times slower on one made to visit all its states.
 
-A rule fires where one of its patterns occurs, all its `needs` hold and none of its `unless` does. Those two look only at
-the neighbourhood of the occurrence: `unless` stays within the sentence, because it makes the rule blind, and `needs` does
-not, because a full stop must not. In their patterns `\\A` and `\\z` are the occurrence's edges or the neighbourhood's.
+A rule fires where one of its patterns occurs, all its `needs` hold and none of its `unless` does. Those two look only
+at the neighbourhood of the occurrence (`around` includes the occurrence itself): `unless` stays within the sentence,
+because it makes the rule blind, and `needs` does not, because a full stop must not.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from guardproxy.errors import ConfigError
 from guardproxy.patterns import PatternSet
 
 _MARKS = r"\s[:punct:]\x{A0}\x{A1}\x{AB}\x{B7}\x{BB}\x{BF}\x{2010}-\x{2027}\x{2030}-\x{205E}\x{3001}-\x{3011}"
-_GAP = f"[{_MARKS}]+"
+_GAP = f"(?:[{_MARKS}]+)"
 _SOFT_GAP = r"[\s,;:()\[\]{}<>|/\\\"'*_~`#=+\x{2010}-\x{201F}-]+"  # holds no end of a sentence
 _FURTHER = f"(?:[^{_MARKS}]+{_SOFT_GAP})"
+_LETTER = r"[\w\x{C0}-\x{24F}\x{400}-\x{45F}]"  # RE2's \w is ASCII alone
 _APOSTROPHE = r"['\x{2018}\x{2019}\x{2BC}`]?"
 _MOST_FURTHER = 8
 _MOST_WITHIN = 200  # characters; more would make a flood of occurrences expensive
@@ -107,7 +108,7 @@ class _Compiler:
         if document.get("union") not in labels:
             raise self._wrong("union", "is not one of the labels")
         for word, value in (document.get("words") or {}).items():
-            self.words[word] = self._pattern(value, f"words.{word}")
+            self.words[word] = self._pattern(_unbroken(value), f"words.{word}")
         for key, conditions in (document.get("exceptions") or {}).items():
             self.exceptions[key] = tuple(self._conditions(conditions, f"exceptions.{key}"))
         rules, anchors = self._rules(document.get("rules"), labels)
@@ -188,7 +189,7 @@ class _Compiler:
         while at < len(pattern):
             char = pattern[at]
             if char == "\\":
-                pieces.append(pattern[at : at + 2])
+                pieces.append(_LETTER if pattern[at + 1 : at + 2] == "w" else pattern[at : at + 2])
                 at += 2
                 continue
             end = pattern.find("}", at) if char == "{" and pattern[at + 1 : at + 2].isalpha() else -1
@@ -231,6 +232,10 @@ class _Compiler:
 
     def _wrong(self, key: str, what: str) -> ConfigError:
         return ConfigError(f"rulebook {self.name}: {key} {what}")
+
+
+def _unbroken(words: Any) -> Any:
+    return "|".join(word.lstrip() for word in words.split("|")) if isinstance(words, str) else words
 
 
 def _class_end(pattern: str, at: int) -> int:

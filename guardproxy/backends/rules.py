@@ -21,6 +21,7 @@ from guardproxy.types import Finding
 
 CHECKS = ("toxicity", "injection", "compliance")
 MOST_OCCURRENCES = 4_000  # weighed in one reading; a text with more of them is a flood, and is abstained on
+_UNSPACED = "\u2e80"
 _SENTENCE_ENDS = (". ", "! ", "? ", "\n")
 
 Span = tuple[int, int, float]
@@ -120,29 +121,23 @@ def _confirmed(rule: PhraseRule, text: str, start: int, end: int) -> Span | None
 
 
 def _joined(pair: str) -> bool:
-    return len(pair) == 2 and pair[0].isalnum() and pair[1].isalnum()
+    """Whether two neighbours belong to one word. Scripts that are written without spaces begin beyond _UNSPACED."""
+    return len(pair) == 2 and all(char.isalnum() and char < _UNSPACED for char in pair)
 
 
 def _holds(condition: Condition, text: str, start: int, end: int, *, cut: bool) -> bool:
-    return any(condition.patterns.hits(zone) for zone in _zones(condition, text, start, end, cut) if zone)
-
-
-def _zones(condition: Condition, text: str, start: int, end: int, cut: bool) -> Iterator[str]:
-    """What stands before and after the occurrence, as far as the condition looks; with `cut`, within its sentence."""
+    """Whether the condition's pattern is in the neighbourhood; with `cut`, in that of the same sentence."""
+    before = after = ""
     if condition.place != "after":
-        zone = text[max(0, start - condition.within) : start]
-        yield (
-            zone[max(zone.rfind(mark) + len(mark) for mark in _SENTENCE_ENDS if mark in zone) :]
-            if _ends(zone, cut)
-            else zone
-        )
+        before = text[max(0, start - condition.within) : start]
+        if cut:
+            before = before[max(before.rfind(mark) + 1 for mark in _SENTENCE_ENDS) :]
     if condition.place != "before":
-        zone = text[end : end + condition.within]
-        yield zone[: min(zone.find(mark) for mark in _SENTENCE_ENDS if mark in zone)] if _ends(zone, cut) else zone
-
-
-def _ends(zone: str, cut: bool) -> bool:
-    return cut and any(mark in zone for mark in _SENTENCE_ENDS)
+        after = text[end : end + condition.within]
+        if cut:
+            after = after[: min(after.find(mark) % (len(after) + 1) for mark in _SENTENCE_ENDS)]
+    zone = before + text[start:end] + after if condition.place == "around" else before or after
+    return bool(condition.patterns.hits(zone))
 
 
 def _answer(found: Mapping[str, list[Span]], reading: Reading) -> Answer:
