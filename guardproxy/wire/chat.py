@@ -286,7 +286,7 @@ def _delta_member(found: DeltaFinder, key: str, value: Json, path: Path, channel
             _delta_part(found, part, (*here, index), name)
     elif key == "audio" and isinstance(value, dict):
         if value.get("data"):
-            found.part("audio", here)
+            found.part("audio", (*here, "data"))
         for inner, member in value.items():
             if inner != "data":
                 found.flowing_member(inner, member, here, name, ANSWER)

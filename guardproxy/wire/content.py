@@ -12,7 +12,7 @@ import codecs
 import string
 from urllib.parse import unquote_to_bytes
 
-from guardproxy.types import Path, Piece, Scope, Segment
+from guardproxy.types import Mark, Path, Piece, Scope, Segment
 from guardproxy.wire.base import Json
 from guardproxy.wire.common import is_name
 from guardproxy.wire.finder import CALL, DEFINITION, LABELS, RESULT, Finder, Voice
@@ -116,7 +116,7 @@ def thing(
     medium = _medium(named, part)
     if medium:
         found.part(medium, path)
-    strange = not item and named not in _TEXT_TYPES and voice.scope in (Scope.PROMPT, Scope.COMPLETION)
+    strange = not (item or medium) and named not in _TEXT_TYPES and voice.scope in (Scope.PROMPT, Scope.COMPLETION)
     before = len(found.segments) + len(found.parts)
     outer, spoken = found.echo, []
     if part.get("logprobs"):
@@ -177,10 +177,10 @@ def _member(found: Finder, key: str, value: Json, path: Path, channel: str, voic
         thing(found, value, here, name, voice)
     elif key in _OPAQUE and isinstance(value, str) and _is_encoded(value):
         return  # a seal over the text beside it, for the API alone
-    elif medium not in ("", "other") and (key not in _STRUCTURAL or key in _MEMBERS):
-        encoded(found, value, here, name, voice)
+    elif medium not in ("", "other") and key not in _STRUCTURAL:
+        encoded(found, {key: value}, path, channel, voice)
     elif medium and isinstance(value, str) and key not in _STRUCTURAL and _payload(value) is not None:
-        encoded(found, value, here, name, voice)
+        encoded(found, {key: value}, path, channel, voice)
         found.part("other", here)
     else:
         found.member(key, value, path, channel, voice, _STRUCTURAL)
@@ -204,6 +204,8 @@ def encoded(found: Finder, value: Json, path: Path, channel: str, voice: Voice) 
         for key, member in value.items():
             if not (key in _STRUCTURAL and isinstance(member, str) and is_name(member)):
                 encoded(found, member, (*path, key), f"{channel}.{key}", voice)
+            if not is_name(key):
+                found.text(key, (*path, key, Mark.KEY), f"{channel}.name", voice)
     elif isinstance(value, list):
         for index, member in enumerate(value):
             encoded(found, member, (*path, index), f"{channel}.{index}", voice)

@@ -35,7 +35,7 @@ _REQUEST = LABELS | {
     "thinking",
     "tool_choice",
 }
-_ENVELOPE = frozenset({"id", "type", "role", "model", "usage", "stop_reason"})
+_ENVELOPE = frozenset({"id", "model", "usage"})
 _RESPONSE = LABELS | {"container", "context_management", "diagnostics", "stop_reason"}
 _PLAIN_DELTA = {"type", "index", "delta"}
 _DELTA_PATH: Path = ("delta", "text")

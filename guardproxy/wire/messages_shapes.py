@@ -71,7 +71,7 @@ def cut_stream(refusal: Refusal, seen: Sequence[Json]) -> bytes:
 
 def keep(event: Json) -> bool:
     """Whether the event opens or closes the message or a block."""
-    return isinstance(event, dict) and event.get("type") in _KEPT
+    return isinstance(event, dict) and isinstance(kind := event.get("type"), str) and kind in _KEPT
 
 
 def fail_stream(message: str, code: str) -> bytes:

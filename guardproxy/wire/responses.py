@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guardproxy.types import Path, Scope
+from guardproxy.types import Mark, Path, Scope
 from guardproxy.wire import responses_shapes as shapes
 from guardproxy.wire.base import Delta, Json, Located, Refusal
+from guardproxy.wire.common import is_name
 from guardproxy.wire.content import content, definitions, thing
 from guardproxy.wire.finder import ANSWER, DEFINITION, LABELS, RESULT, USER, Finder, Voice, error_member, role_of
 from guardproxy.wire.responses_events import read_event
@@ -29,7 +30,7 @@ _SETTINGS = LABELS | {
     "tool_choice",
     "truncation",
 }
-_ENVELOPE = frozenset({"id", "object", "created_at", "completed_at", "model", "service_tier", "status", "usage"})
+_ENVELOPE = frozenset({"id", "object", "created_at", "completed_at", "model", "service_tier", "usage"})
 _REPEATED = frozenset(
     {"instructions", "input", "metadata", "prompt", "prompt_cache_key", "safety_identifier", "text", "tools", "user"}
 )
@@ -95,6 +96,8 @@ def _asked(found: Finder, key: str, value: Json, path: Path) -> None:
         if isinstance(variables, dict):
             for name, variable in variables.items():
                 content(found, variable, (*path, "variables", name), f"prompt.variables.{name}", USER)
+                if not is_name(name):
+                    found.text(name, (*path, "variables", name, Mark.KEY), "prompt.variables", USER)
         found.members(value, path, key, USER, LABELS | {"version"}, () if variables is None else ("variables",))
         if not isinstance(variables, dict):
             found.unknown(variables, (*path, "variables"), "prompt.variables", USER)

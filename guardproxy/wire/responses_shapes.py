@@ -168,7 +168,7 @@ def _number(event: dict[str, Any], name: str) -> int:
 
 def keep(event: Json) -> bool:
     """Whether the event opens or closes the response, an item or a part of it."""
-    return isinstance(event, dict) and event.get("type") in _KEPT
+    return isinstance(event, dict) and isinstance(kind := event.get("type"), str) and kind in _KEPT
 
 
 def fail_stream(message: str, code: str) -> bytes:
