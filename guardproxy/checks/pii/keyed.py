@@ -19,9 +19,10 @@ _MONTHS = {
     prefix: number
     for number, prefixes in enumerate(
         (
-            "jan ene gen янв", "feb fév fev фев", "mar mär maerz mrt мар", "apr avr abr апр", "may mai mei mag maj мая май",
-            "jun juin giu июн", "jul juil lug июл", "aug aoû aou ago авг", "sep set сен", "oct okt ott out окт", "nov ноя",
-            "dec dez déc dic дек",
+            "jan ene gen янв", "feb fév fev фев", "mar mär maerz mrt мар", "apr avr abr апр",
+            "may mai mei mag maj мая май",
+            "jun juin giu июн", "jul juil lug июл", "aug aoû aou ago авг", "sep set сен", "oct okt ott out окт",
+            "nov ноя", "dec dez déc dic дек",
         ),
         1,
     )
@@ -127,7 +128,8 @@ def _mrz(scan: Scan, start: int, end: int) -> Iterator[Finding]:
 
 _BIRTH_NOUNS = (
     r"(?i)(?:date[ _-]?of[ _-]?birth|birth[ _-]?(?:date|day)|\bd\.?o\.?b\b|date de naissance"
-    r"|geburts(?:datum|tag)|\bgeb\.|fecha[ _]de[ _]nacimiento|data di nascita|data de nascimento|geboortedatum|data urodzenia|födelse(?:datum|dag)"
+    r"|geburts(?:datum|tag)|\bgeb\.|fecha[ _]de[ _]nacimiento|data di nascita|data de nascimento"
+    r"|geboortedatum|data urodzenia|födelse(?:datum|dag)"
     r"|fødselsdato|syntymäaika|doğum tarihi|data nașterii|datum narození|születési|дата рождения|дата народження"
     r"|ημερομηνία γέννησης|出生日期|出生年月|生年月日|생년월일|تاريخ الميلاد|วันเกิด|जन्म तिथि|जन्मतिथि)"
 )

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+from guardproxy.checks import forms
 from guardproxy.checks.pii.context import LABELS_IN_ORDER, WORDS
 from guardproxy.types import Finding
 
 BEFORE = 60
 AFTER = 25
-DEAR_ATTEMPTS = 200  # phone parses and curve checksums for one text; past it, shape alone decides (see the recognisers)
 
 # Words that say that the number behind them is something else. What stands before them is no evidence.
 _OTHER = re.compile(
@@ -30,21 +29,15 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _CLAUSE_END = re.compile(r"[,;:\n|{}]|\.\s")
 
 
-class Scan:
-    """The text, the phone regions and what is left of the budget."""
+class Scan(forms.Scan):
+    """The text and the phone regions. Dear work is parsing telephone numbers and hashing."""
 
-    __slots__ = ("_near", "dear", "regions", "text")
+    __slots__ = ("_near", "regions")
 
     def __init__(self, text: str, regions: tuple[str, ...]) -> None:
-        self.text = text
+        super().__init__(text)
         self.regions = regions
-        self.dear = DEAR_ATTEMPTS
         self._near: tuple[int, int, frozenset[str]] = (-1, -1, frozenset())
-
-    def afford(self) -> bool:
-        """Whether one more dear attempt is within the budget; takes it."""
-        self.dear -= 1
-        return self.dear >= 0
 
     def near(self, start: int, end: int) -> frozenset[str]:
         """The labels that words around text[start:end] name."""
@@ -64,13 +57,9 @@ class Scan:
 
 
 Judge = Callable[[Scan, int, int], Iterable[Finding]]
-"""Looks at one match of a recogniser's pattern, text[start:end], and says what it is. Offsets count in the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recogniser:
-    """A cheap pattern that must occur, and the judge of each place where it does."""
+class Recogniser(forms.Recogniser[Scan]):
+    """A recogniser whose judge may ask for context."""
 
-    labels: frozenset[str]
-    pattern: str
-    judge: Judge
+    __slots__ = ()
