@@ -47,6 +47,7 @@ _COMMANDS = {
     "serve": "guard an endpoint",
     "policy": "check, test and show policies",
     "checks": "list the checks and what they find",
+    "decisions": "look up what was decided, and why",
     "bench": "measure what the proxy adds in your own set-up",
 }
 

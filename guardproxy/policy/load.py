@@ -106,6 +106,11 @@ class _Loader:
         checks, labels = self._checks(reader.node("checks"), deadline)
         rules = self._rules(reader, Known(tuple(self._specs), labels, judges))
         reader.finish()
+        complete = _complete(checks, rules, deadline)
+        for bare in sorted(complete.keys() - checks.keys()):
+            # Some checks mean nothing without options, and a rule alone then does not suffice.
+            if bare in self._specs:
+                self._built_labels(self._specs[bare], {}, Placed({}, reader.place("rules")), bare)
         if self._problems:
             return None
         return Policy(
@@ -113,7 +118,7 @@ class _Loader:
             version=version,
             sha256=digest,
             rules=rules,
-            checks=_complete(checks, rules, deadline),
+            checks=complete,
             judges=judges,
             unguarded=_DENIED[unguarded],
             parts=parts,
@@ -182,8 +187,7 @@ class _Loader:
             rest = reader.rest()
             options = {key: value.plain() for key, value in rest.items()}
             checks[name] = CheckConfig(name, ladder, deadline, options)
-            if options:
-                labels[name] = self._built_labels(spec, options, entry, name)
+            labels[name] = self._built_labels(spec, options, entry, name)
         return checks, labels
 
     def _built_labels(
@@ -197,7 +201,7 @@ class _Loader:
             self._problems.add(_option_place(message, entry, f"checks.{name}."), message)
             return None
         own: frozenset[str] = getattr(check, "labels", frozenset())
-        return own | spec.labels if own or not spec.open_labels else None
+        return own or (None if spec.open_labels else spec.labels)
 
     def _rung(self, node: Placed) -> str:
         return one_of(tuple(self._backends))(node) if self._backends is not None else identifier(node)
