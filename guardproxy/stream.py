@@ -126,10 +126,12 @@ class StreamGuard:
 
     def _push(self, event: Event) -> None:
         self._held += len(event.raw)
+        if event.data == DONE:
+            self.ended = True
+            self._close("")
         if event.data is None or event.data == DONE:
-            if event.data is not None:
-                self.ended = True
-                self._close("")
+            if not _is_text(event.raw):
+                raise WireError("the stream is no event stream", code="upstream_bad_event", status=502)
             self._queue.append(_Held(event, None))
             return
         try:
@@ -220,6 +222,14 @@ class StreamGuard:
         if held.pending:
             return False
         return all(channel.decided >= end for channel, _, end, _ in held.stretches)
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _add(changes: list[Splice], more: Iterable[Splice]) -> None:
