@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guardproxy.types import Path, Scope
+from guardproxy.types import Path, Scope, Segment
 from guardproxy.wire import chat_shapes as shapes
 from guardproxy.wire.base import Delta, Json, Located, Refusal, Stretch
+from guardproxy.wire.chat_events import CHOICE, ENVELOPE, beside, number_of, read_delta, read_event
 from guardproxy.wire.content import content, definitions, encoded
 from guardproxy.wire.finder import (
     ANSWER,
@@ -19,10 +20,8 @@ from guardproxy.wire.finder import (
     DEFINITION,
     LABELS,
     USER,
-    DeltaFinder,
     Finder,
     Voice,
-    error_member,
     role_of,
 )
 
@@ -39,14 +38,11 @@ _REQUEST = LABELS | {
     "truncation",
     "verbosity",
 }
-_ENVELOPE = frozenset(
-    {"id", "object", "created", "model", "system_fingerprint", "service_tier", "usage", "choices", "obfuscation"}
-)
-"""Written by the server, never by the model, in every event alike: passed over unseen."""
-_RESPONSE = LABELS | {"content_filter_results", "moderation", "prompt_filter_results", "provider"}
-_CHOICE = LABELS | {"content_filter_results", "finish_reason", "native_finish_reason", "matched_stop"}
 _PLAIN_CHOICE = frozenset({"index", "delta", "logprobs", "finish_reason", "token_ids"})
 _PLAIN_MESSAGE = frozenset({"role", "content", "refusal"})
+_PLAIN_WHOLE = frozenset({"index", "message", "logprobs", "finish_reason"})
+_FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+_PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 _FIRST: Path = ("choices", 0, "delta", "content")
 _FIRST_LOGPROBS: Path = ("choices", 0, "logprobs")
 _MESSAGE_VOICES = {
@@ -92,15 +88,15 @@ class ChatDialect:
             if key == "choices" and isinstance(value, list):
                 for position, choice in enumerate(value):
                     _choice(found, choice, position)
-            elif key == "choices" or key not in _ENVELOPE:
-                _beside(found, key, value)
+            elif key == "choices" or key not in ENVELOPE:
+                beside(found, key, value)
         return found.located()
 
     def delta(self, event: Json, kind: str) -> Delta:
         """Every choice's delta. An event with one choice's content alone, as nearly all are, is read at once."""
         if type(event) is dict and not kind:
             choices = event.get("choices")
-            if type(choices) is list and len(choices) == 1 and event.keys() <= _ENVELOPE:
+            if type(choices) is list and len(choices) == 1 and event.keys() <= ENVELOPE:
                 choice = choices[0]
                 if type(choice) is dict and choice.keys() <= _PLAIN_CHOICE and choice.get("finish_reason") is None:
                     delta, index = choice.get("delta"), choice.get("index")
@@ -112,7 +108,7 @@ class ChatDialect:
                                 f"choices.{index}.content", _FIRST, text, "assistant", Scope.COMPLETION, False, echo
                             )
                             return Delta([stretch])
-        return _delta(event, kind)
+        return read_event(event, kind, read_delta)
 
     def refuse(self, refusal: Refusal) -> Json:
         """A chat completion that carries the refusal."""
@@ -141,17 +137,15 @@ def messages(found: Finder, value: Json) -> None:
         found.unknown(value, ("messages",), "messages", USER)
         return
     for index, message in enumerate(value):
-        here, channel = ("messages", index), f"messages.{index}"
         if not isinstance(message, dict):
-            found.unknown(message, here, channel, USER)
+            found.unknown(message, ("messages", index), f"messages.{index}", USER)
             continue
-        role = message.get("role")
-        voice = _MESSAGE_VOICES[role_of(role)]
-        text = message.get("content")
-        if type(text) is str and len(message) == 2 and role == voice.role and role != "tool":
-            found.text(text, (*here, "content"), f"messages.{index}.content", voice)
+        role, text = message.get("role"), message.get("content")
+        if type(text) is str and text and len(message) == 2 and type(role) is str and role in _PLAIN_ROLES:
+            path = ("messages", index, "content")
+            found.segments.append(Segment(f"messages.{index}.content", path, role, Scope.PROMPT, text))
         else:
-            _message(found, message, here, channel, voice)
+            _message(found, message, ("messages", index), f"messages.{index}", _MESSAGE_VOICES[role_of(role)])
 
 
 def _message(found: Finder, message: dict[str, Json], path: Path, channel: str, voice: Voice) -> None:
@@ -161,7 +155,7 @@ def _message(found: Finder, message: dict[str, Json], path: Path, channel: str, 
             content(found, value, here, name, voice, embed=voice.scope is Scope.TOOL_RESULT)
         elif key == "tool_calls" and isinstance(value, list):
             for index, call in enumerate(value):
-                _tool_call(found, call, (*here, index), f"{name}.{_number(call, index)}")
+                _tool_call(found, call, (*here, index), f"{name}.{number_of(call, index)}")
         elif key == "function_call" and isinstance(value, dict):
             _function(found, value, here, name)
         elif key in ("tool_calls", "function_call"):
@@ -176,12 +170,6 @@ def _message(found: Finder, message: dict[str, Json], path: Path, channel: str, 
             found.part("encrypted", here)
         else:
             found.member(key, value, path, channel, voice, LABELS)
-
-
-def _number(thing: Json, position: int) -> int:
-    """A choice's or a call's own index, or its position if it has none."""
-    index = thing.get("index") if isinstance(thing, dict) else None
-    return index if type(index) is int else position
 
 
 def _tool_call(found: Finder, call: Json, path: Path, channel: str) -> None:
@@ -206,17 +194,32 @@ def _function(found: Finder, function: dict[str, Json], path: Path, channel: str
             found.member(key, value, path, channel, CALL, LABELS)
 
 
-def _beside(found: Finder, key: str, value: Json) -> None:
-    """A member of a response or an event beside its choices."""
-    if key == "error":
-        error_member(found, value, (key,), key)
-    else:
-        found.member(key, value, (), "", ANSWER, _RESPONSE)
+def _is_plain(choice: Json) -> bool:
+    """Whether a choice is one text and nothing else, as most are."""
+    if type(choice) is not dict or not choice.keys() <= _PLAIN_WHOLE or choice.get("logprobs"):
+        return False
+    message, finish = choice.get("message"), choice.get("finish_reason")
+    return (
+        type(message) is dict
+        and message.keys() <= _PLAIN_MESSAGE
+        and type(message.get("content")) is str
+        and message["content"] != ""
+        and message.get("role") == "assistant"
+        and message.get("refusal") is None
+        and type(finish) is str
+        and finish in _FINISHES
+        and type(choice.get("index")) is int
+    )
 
 
 def _choice(found: Finder, choice: Json, position: int) -> None:
+    if _is_plain(choice):
+        where = ("choices", position, "message", "content")
+        text = choice["message"]["content"]
+        found.segments.append(Segment(f"choices.{choice['index']}.content", where, "assistant", Scope.COMPLETION, text))
+        return
     path: Path = ("choices", position)
-    channel = f"choices.{_number(choice, position)}"
+    channel = f"choices.{number_of(choice, position)}"
     if not isinstance(choice, dict):
         found.unknown(choice, path, channel, ANSWER)
         return
@@ -229,100 +232,4 @@ def _choice(found: Finder, choice: Json, position: int) -> None:
     found.echo = None
     for key, value in choice.items():
         if not ((key == "message" and isinstance(value, dict)) or (key == "logprobs" and repeated)):
-            found.member(key, value, path, channel, ANSWER, _CHOICE)
-
-
-def _delta(event: Json, kind: str) -> Delta:
-    found = DeltaFinder()
-    found.failed = kind == "error"
-    if not isinstance(event, dict):
-        found.unknown(event, (), "", ANSWER)
-        return found.delta()
-    closes: list[str] = []
-    for key, value in event.items():
-        if key == "choices" and isinstance(value, list):
-            for position, choice in enumerate(value):
-                _delta_choice(found, choice, position, closes)
-        elif key == "choices" or key not in _ENVELOPE:
-            found.failed = found.failed or (key == "error" and bool(value))
-            _beside(found, key, value)
-    found.closes = tuple(closes)
-    return found.delta()
-
-
-def _delta_choice(found: DeltaFinder, choice: Json, position: int, closes: list[str]) -> None:
-    path: Path = ("choices", position)
-    channel = f"choices.{_number(choice, position)}"
-    if not isinstance(choice, dict):
-        found.unknown(choice, path, channel, ANSWER)
-        return
-    before = len(found.stretches)
-    found.echo = (*path, "logprobs") if choice.get("logprobs") else None
-    delta = choice.get("delta")
-    if isinstance(delta, dict):
-        for key, value in delta.items():
-            _delta_member(found, key, value, (*path, "delta"), channel)
-    repeated = len(found.stretches) > before
-    found.echo = None
-    for key, value in choice.items():
-        if key == "logprobs":
-            if not repeated:
-                found.flowing(value, (*path, key), f"{channel}.{key}", ANSWER)
-        elif not (key == "delta" and isinstance(value, dict)):
-            found.member(key, value, path, channel, ANSWER, _CHOICE)
-    if choice.get("finish_reason") is not None:
-        closes.append(f"{channel}.")
-
-
-def _delta_member(found: DeltaFinder, key: str, value: Json, path: Path, channel: str) -> None:
-    here, name = (*path, key), f"{channel}.{key}"
-    if key == "tool_calls" and isinstance(value, list):
-        for position, call in enumerate(value):
-            _delta_call(found, call, (*here, position), f"{name}.{_number(call, position)}")
-    elif key == "function_call" and isinstance(value, dict):
-        _delta_function(found, value, here, name)
-    elif key == "content" and isinstance(value, list):
-        for index, part in enumerate(value):
-            _delta_part(found, part, (*here, index), name)
-    elif key == "audio" and isinstance(value, dict):
-        if value.get("data"):
-            found.part("audio", (*here, "data"))
-        for inner, member in value.items():
-            if inner != "data":
-                found.flowing_member(inner, member, here, name, ANSWER)
-    else:
-        found.flowing_member(key, value, path, channel, ANSWER)
-
-
-def _delta_part(found: DeltaFinder, part: Json, path: Path, channel: str) -> None:
-    """One part of a content that is streamed as parts: its text continues the content."""
-    if not isinstance(part, dict):
-        found.flowing(part, path, channel, ANSWER)
-        return
-    text = part.get("text")
-    if isinstance(text, str):
-        found.stretch(text, (*path, "text"), channel, ANSWER)
-    rest = {key: member for key, member in part.items() if not (key == "text" and isinstance(text, str))}
-    aside = Finder()
-    content(aside, rest, path, channel, ANSWER)
-    found.parts += [each for each in aside.parts if each.kind != "other"]
-    if not any(each.kind != "other" for each in aside.parts):
-        found.flowing(rest, path, channel, ANSWER)
-    else:
-        found.segments += aside.segments
-
-
-def _delta_call(found: DeltaFinder, call: Json, path: Path, channel: str) -> None:
-    if not isinstance(call, dict):
-        found.flowing(call, path, channel, CALL, whole=True)
-        return
-    for key, value in call.items():
-        if key in ("function", "custom") and isinstance(value, dict):
-            _delta_function(found, value, (*path, key), channel)
-        else:
-            found.flowing_member(key, value, path, channel, CALL, whole=True)
-
-
-def _delta_function(found: DeltaFinder, function: dict[str, Json], path: Path, channel: str) -> None:
-    for key, value in function.items():
-        found.flowing_member(key, value, path, channel, CALL, whole=key != "name")
+            found.member(key, value, path, channel, ANSWER, CHOICE)

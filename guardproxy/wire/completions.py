@@ -8,16 +8,12 @@ from guardproxy.types import Path, Scope
 from guardproxy.wire import completions_shapes as shapes
 from guardproxy.wire.base import Delta, Json, Located, Refusal, Stretch
 from guardproxy.wire.chat import messages
+from guardproxy.wire.chat_events import CHOICE, ENVELOPE, beside, number_of, read_event
 from guardproxy.wire.content import content
-from guardproxy.wire.finder import ANSWER, LABELS, DeltaFinder, Finder, Voice, error_member
+from guardproxy.wire.finder import ANSWER, LABELS, DeltaFinder, Finder, Voice
 
 CALLER = Voice("", Scope.PROMPT)
 _REQUEST = LABELS | {"model", "service_tier", "stream_options"}
-_ENVELOPE = frozenset(
-    {"id", "object", "created", "model", "system_fingerprint", "service_tier", "usage", "choices", "obfuscation"}
-)
-_RESPONSE = LABELS | {"prompt_filter_results", "provider"}
-_CHOICE = LABELS | {"content_filter_results", "finish_reason"}
 _PLAIN_CHOICE = frozenset({"index", "text", "logprobs", "finish_reason", "token_ids", "stop_reason"})
 _FIRST: Path = ("choices", 0, "text")
 _FIRST_LOGPROBS: Path = ("choices", 0, "logprobs")
@@ -42,15 +38,15 @@ class CompletionsDialect:
             if key == "choices" and isinstance(value, list):
                 for position, choice in enumerate(value):
                     _choice(found, choice, position)
-            elif key == "choices" or key not in _ENVELOPE:
-                _beside(found, key, value)
+            elif key == "choices" or key not in ENVELOPE:
+                beside(found, key, value)
         return found.located()
 
     def delta(self, event: Json, kind: str) -> Delta:
         """Every choice's text."""
         if type(event) is dict and not kind:
             choices = event.get("choices")
-            if type(choices) is list and len(choices) == 1 and event.keys() <= _ENVELOPE:
+            if type(choices) is list and len(choices) == 1 and event.keys() <= ENVELOPE:
                 choice = choices[0]
                 if type(choice) is dict and choice.keys() <= _PLAIN_CHOICE and not _ends(choice):
                     text, index = choice.get("text"), choice.get("index")
@@ -60,7 +56,7 @@ class CompletionsDialect:
                             f"choices.{index}.text", _FIRST, text, "assistant", Scope.COMPLETION, False, echo
                         )
                         return Delta([stretch])
-        return _delta(event, kind)
+        return read_event(event, kind, _delta_choice)
 
     def refuse(self, refusal: Refusal) -> Json:
         """A completion that carries the refusal."""
@@ -114,20 +110,8 @@ def _input(found: Finder, value: Json, path: Path, channel: str) -> None:
         content(found, value, path, channel, CALLER)
 
 
-def _beside(found: Finder, key: str, value: Json) -> None:
-    if key == "error":
-        error_member(found, value, (key,), key)
-    else:
-        found.member(key, value, (), "", ANSWER, _RESPONSE)
-
-
-def _name(choice: Json, position: int) -> str:
-    index = choice.get("index") if isinstance(choice, dict) else None
-    return f"choices.{index if type(index) is int else position}"
-
-
 def _choice(found: Finder, choice: Json, position: int) -> None:
-    path, channel = ("choices", position), _name(choice, position)
+    path, channel = ("choices", position), f"choices.{number_of(choice, position)}"
     if not isinstance(choice, dict):
         found.unknown(choice, path, channel, ANSWER)
         return
@@ -136,30 +120,12 @@ def _choice(found: Finder, choice: Json, position: int) -> None:
     for key, value in choice.items():
         found.echo = (*path, "logprobs") if key == "text" and logprobs else None
         if not (key == "logprobs" and repeated):
-            found.member(key, value, path, channel, ANSWER, _CHOICE)
+            found.member(key, value, path, channel, ANSWER, CHOICE)
     found.echo = None
 
 
-def _delta(event: Json, kind: str) -> Delta:
-    found = DeltaFinder()
-    found.failed = kind == "error"
-    if not isinstance(event, dict):
-        found.unknown(event, (), "", ANSWER)
-        return found.delta()
-    closes: list[str] = []
-    for key, value in event.items():
-        if key == "choices" and isinstance(value, list):
-            for position, choice in enumerate(value):
-                _delta_choice(found, choice, position, closes)
-        elif key == "choices" or key not in _ENVELOPE:
-            found.failed = found.failed or (key == "error" and bool(value))
-            _beside(found, key, value)
-    found.closes = tuple(closes)
-    return found.delta()
-
-
 def _delta_choice(found: DeltaFinder, choice: Json, position: int, closes: list[str]) -> None:
-    path, channel = ("choices", position), _name(choice, position)
+    path, channel = ("choices", position), f"choices.{number_of(choice, position)}"
     if not isinstance(choice, dict):
         found.unknown(choice, path, channel, ANSWER)
         return
@@ -174,6 +140,6 @@ def _delta_choice(found: DeltaFinder, choice: Json, position: int, closes: list[
             if not repeated:
                 found.flowing(value, (*path, key), f"{channel}.{key}", ANSWER)
         else:
-            found.member(key, value, path, channel, ANSWER, _CHOICE)
+            found.member(key, value, path, channel, ANSWER, CHOICE)
     if choice.get("finish_reason") is not None:
         closes.append(f"{channel}.")

@@ -33,6 +33,31 @@ TOKENS = frozenset({"token_ids", "prompt_token_ids", "prompt_embeds", "prompt_em
 LABELS = frozenset({"type", "id", "index", "format", "object", "status", "role", "call_id", "tool_call_id"})
 """Members that are structural wherever they stand."""
 
+_SCALARS = frozenset({bool, int, float, type(None)})
+_SWITCHES = frozenset(
+    {
+        "finish_reason",
+        "frequency_penalty",
+        "index",
+        "logprobs",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "refusal",
+        "seed",
+        "store",
+        "stream",
+        "temperature",
+        "top_logprobs",
+        "top_p",
+        "usage",
+    }
+)
+"""Common members that are numbers, booleans or null; only a way round is_name()."""
+
 _ROLES = {role: role for role in ("system", "developer", "user", "assistant", "tool")}
 _ALIASES = {
     **_ROLES,
@@ -103,11 +128,13 @@ class Finder:
 
     def structural(self, value: Json, path: Path, channel: str, voice: Voice) -> None:
         """The strings of a structural member, if they are more than identifiers."""
-        if not all_names(value):
+        if not (is_name(value) if type(value) is str else all_names(value)):
             self.unknown(value, path, channel, voice)
 
     def member(self, key: str, value: Json, path: Path, channel: str, voice: Voice, structural: Container[str]) -> None:
         """One member of the object at `path` that needs no treatment of its own."""
+        if type(value) in _SCALARS and key in _SWITCHES:
+            return
         if key in TOKENS:
             if value:
                 self.part("tokens", (*path, key))
