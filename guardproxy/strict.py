@@ -143,7 +143,9 @@ def suggest(word: str, known: Collection[str]) -> str:
     """A did-you-mean to end a complaint with, or "" where nothing known is near."""
     folded = {_folded(choice): choice for choice in known}
     short = _folded(word[:64])
-    near = get_close_matches(short, folded, n=1) or [each for each in folded if len(short) > 2 and short in each]
+    longer = [each for each in folded if len(short) > 2 and short in each]
+    begun = sorted((each for each in longer if each.startswith(short)), key=len)
+    near = begun or get_close_matches(short, folded, n=1) or longer
     return f"; did you mean `{folded[near[0]]}`?" if near else ""
 
 

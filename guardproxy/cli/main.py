@@ -100,11 +100,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
     """The whole parser. Only `command` is filled with the arguments that its own module brings."""
     parser = _Parser(
         prog="guardproxy",
+        usage="guardproxy [-h] [--version] COMMAND ...",
         description="A guardrail proxy for OpenAI-compatible endpoints.",
         epilog=_EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"guardproxy {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser)
+    # argparse leaves as much room for the commands' names as for this word, so it is a long one.
+    commands = parser.add_subparsers(metavar="COMMAND ...", title="commands", prog="guardproxy", parser_class=_Parser)
     for name, summary in _COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == "serve":

@@ -45,6 +45,12 @@ HEAD = 'name: p\nversion: "1"\n'
 
 
 @pytest.fixture(scope="session")
+def specs() -> Mapping[str, Info]:
+    """The checks that exist here."""
+    return SPECS
+
+
+@pytest.fixture(scope="session")
 def make() -> Callable[..., Policy]:
     """Makes a policy of rules in YAML, and of what is put before them."""
 

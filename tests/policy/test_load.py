@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,7 @@ from guardproxy.policy.model import (
     Allow,
     Block,
     CheckConfig,
+    CheckInfo,
     Escalate,
     FindingMatch,
     Judge,
@@ -28,8 +30,9 @@ from guardproxy.policy.model import (
     Rewrite,
 )
 from guardproxy.types import Action, Outcome, Scope
-from tests.policy.conftest import HEAD, SPECS, Built, Info
 
+HEAD = 'name: p\nversion: "1"\n'
+Specs = Mapping[str, CheckInfo]
 Make = Callable[..., Policy]
 Complaints = Callable[[str], list[str]]
 WHOLE = """\
@@ -64,10 +67,10 @@ rules:
 """
 
 
-def test_a_whole_policy(tmp_path: Path) -> None:
+def test_a_whole_policy(tmp_path: Path, specs: Specs) -> None:
     file = tmp_path / "acme.yaml"
     file.write_text(WHOLE)
-    policy = load(file, SPECS)
+    policy = load(file, specs)
     assert (policy.name, policy.version, policy.description, policy.deadline) == ("acme", "1.10", "all there is", 3.0)
     assert policy.sha256 == sha256(WHOLE.encode()).hexdigest()
     assert policy.ref == f"acme@1.10+{policy.sha256[:12]}"
@@ -108,8 +111,12 @@ def test_a_check_that_only_a_rule_names_is_configured_within_the_deadline(make: 
 
 
 def test_a_check_that_cannot_be_without_options_is_complained_of_where_only_a_rule_names_it() -> None:
-    class Needy(Info):
-        def build(self, options: Mapping[str, Any]) -> Built:
+    class Needy:
+        labels: frozenset[str] = frozenset()
+        open_labels = False
+        ladder: tuple[str, ...] = ()
+
+        def build(self, options: Mapping[str, Any]) -> object:
             raise PolicyError("checks.pii: write max_tokens")
 
     text = f"{HEAD}rules:\n  - {{id: r, where: prompt, if: {{check: pii}}, then: block}}\n"
@@ -266,9 +273,9 @@ def test_an_option_is_placed_by_the_path_in_the_message() -> None:
     assert raised.value.place == "p.yaml:6:7"
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there(tmp_path: Path, specs: Specs) -> None:
     with pytest.raises(PolicyError, match=r"none\.yaml: cannot be read: No such file"):
-        load(tmp_path / "none.yaml", SPECS)
+        load(tmp_path / "none.yaml", specs)
 
 
 def test_shipped_policies_by_name() -> None:
@@ -305,12 +312,10 @@ values = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(words, values, max_size=6), values)
-def test_whatever_is_written_is_a_policy_or_a_policy_error(top: dict[str, object], rule: object) -> None:
-    import json
-
+@given(top=st.dictionaries(words, values, max_size=6), rule=values)
+def test_whatever_is_written_is_a_policy_or_a_policy_error(specs: Specs, top: dict[str, object], rule: object) -> None:
     text = json.dumps({"name": "p", "version": "1", "rules": [rule], **top})
     try:
-        assert isinstance(parse(text, SPECS), Policy)
+        assert isinstance(parse(text, specs), Policy)
     except PolicyError as error:
         assert error.place  # noqa: PT017
