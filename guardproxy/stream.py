@@ -25,6 +25,7 @@ from guardproxy.types import Edit, Mark, Path, Segment, Window
 from guardproxy.windows import Windower
 from guardproxy.wire.base import Delta, Dialect, Json, Part, Stretch
 from guardproxy.wire.common import embedded
+from guardproxy.wire.likeness import Likeness
 from guardproxy.wire.patch import Splice, patch, splices
 from guardproxy.wire.sse import Event, SSEReader, with_data
 
@@ -36,7 +37,7 @@ DONE = b"[DONE]"
 class _Channel:
     """One text that grows over events: what has been decided of it, and the changes to make, by position."""
 
-    __slots__ = ("changes", "closed", "decided", "left", "length", "parts", "segment", "windower")
+    __slots__ = ("changes", "closed", "decided", "left", "length", "parts", "segment", "spoken", "windower")
 
     def __init__(self, first: Stretch) -> None:
         self.segment = Segment(first.channel, (), first.role, first.scope, "")
@@ -47,6 +48,7 @@ class _Channel:
         self.changes: list[Splice] = []  # ordered, without overlaps
         self.left = 0  # changes before this one lie wholly in events that have left
         self.closed = False
+        self.spoken = False  # some of it has been delivered
 
     def complete(self) -> Segment:
         """All of a channel that is judged as a whole."""
@@ -73,9 +75,9 @@ class _Channel:
 
 
 class _Held:
-    """An event that waits."""
+    """An event that waits. `telling`: it may matter for ending the stream properly."""
 
-    __slots__ = ("document", "edits", "event", "pending", "stretches")
+    __slots__ = ("document", "edits", "event", "pending", "stretches", "telling")
 
     def __init__(self, event: Event, document: Json) -> None:
         self.event = event
@@ -83,6 +85,16 @@ class _Held:
         self.stretches: list[tuple[_Channel, int, int, Stretch]] = []
         self.pending = 0  # complete texts in it that are not settled
         self.edits: list[Edit] = []
+        self.telling = False
+
+    def ready(self) -> bool:
+        """Whether every text in it has been decided."""
+        if self.pending:
+            return False
+        for channel, _, end, _ in self.stretches:  # noqa: SIM110 - a generator would cost more than all the rest
+            if channel.decided < end:
+                return False
+        return True
 
 
 @dataclass(slots=True)
@@ -104,7 +116,9 @@ class StreamGuard:
         self._queue: deque[_Held] = deque()
         self._held = 0
         self._tasks: list[Task] = []
-        self.delivered: list[Json] = []  # what the dialect needs to end the stream properly
+        self._likeness = Likeness()
+        self._kept: list[Json] = []  # delivered events that the dialect needs to end the stream properly
+        self._last: _Held | None = None  # the last delivered event
         self.ended = False  # the stream came to its proper end
         self.failed = False  # the upstream reported an error inside the stream
 
@@ -112,8 +126,9 @@ class StreamGuard:
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes of the stream. Raises WireError where they are no stream that can be judged."""
+        push = self._push
         for event in self._reader.feed(data):
-            self._push(event)
+            push(event)
         if self._held > self._limit:
             raise WireError("the stream holds too much undecided text", code="stream_held_too_large", status=502)
 
@@ -125,49 +140,66 @@ class StreamGuard:
         self._close("")
 
     def _push(self, event: Event) -> None:
+        data = event.data
         self._held += len(event.raw)
-        if event.data == DONE:
+        if data is None or data == DONE:
+            self._push_other(event)
+            return
+        text = self._likeness.text(data)
+        if text is not None and (stretch := self._likeness.stretch) is not None:
+            held = _Held(event, None)
+            self._queue.append(held)
+            self._extend(held, stretch, text)
+            return
+        held = _Held(event, _parsed(data))
+        self._queue.append(held)
+        delta = self._dialect.delta(held.document, event.kind)
+        self._read(held, delta)
+        self._likeness.learn(data, delta)
+
+    def _push_other(self, event: Event) -> None:
+        """An event without a document: a comment, a keep-alive, the closing [DONE]."""
+        if event.data is not None:
             self.ended = True
             self._close("")
-        if event.data is None or event.data == DONE:
-            if not _is_text(event.raw):
-                raise WireError("the stream is no event stream", code="upstream_bad_event", status=502)
-            self._queue.append(_Held(event, None))
-            return
-        try:
-            document = jiter.from_json(event.data, catch_duplicate_keys=True, allow_inf_nan=False)
-        except ValueError:
-            raise WireError("a stream event is not valid JSON", code="upstream_bad_event", status=502) from None
-        held = _Held(event, document)
-        self._queue.append(held)
-        self._read(held, self._dialect.delta(document, event.kind))
+        elif not _is_text(event.raw):
+            raise WireError("the stream is no event stream", code="upstream_bad_event", status=502)
+        self._queue.append(_Held(event, None))
 
     def _read(self, held: _Held, delta: Delta) -> None:
         for stretch in delta.stretches:
             if stretch.text:
-                self._extend(held, stretch)
+                self._extend(held, stretch, stretch.text)
         if delta.segments or delta.parts:
             subjects: tuple[Subject, ...] = (*(s for s in delta.segments if s.text), *delta.parts)
             held.pending = len(subjects)
             self._tasks += [Task(subject, held) for subject in subjects]
-        self.failed = self.failed or delta.failed
-        for prefix in delta.closes:
-            self.ended = True
-            self._close(prefix)
+        if delta.closes or delta.failed or not held.stretches:
+            held.telling = True
+            self.failed = self.failed or delta.failed
+            for prefix in delta.closes:
+                self._close(prefix)
+                self.ended = self.ended or self._is_end(prefix)
 
-    def _extend(self, held: _Held, stretch: Stretch) -> None:
+    def _is_end(self, closed: str) -> bool:
+        """Whether a stream may properly end once this prefix is closed: all of it is, or its last choice."""
+        if closed == "":
+            return True
+        return closed.startswith("choices.") and all(channel.closed for channel in self._channels.values())
+
+    def _extend(self, held: _Held, stretch: Stretch, text: str) -> None:
         channel = self._channels.get(stretch.channel)
         if channel is None or channel.closed:
             # Text after a channel's end starts a new text: no stream that behaves has it, and it must not pass unread.
             channel = self._channels[stretch.channel] = _Channel(stretch)
+            held.telling = True
         start = channel.length
-        channel.length = end = start + len(stretch.text)
+        channel.length = end = start + len(text)
         held.stretches.append((channel, start, end, stretch))
         if channel.windower is None:
-            channel.parts.append(stretch.text)
-        else:
-            for window in channel.windower.feed(stretch.text):
-                self._tasks.append(Task(window, channel))
+            channel.parts.append(text)
+        elif windows := channel.windower.feed(text):
+            self._tasks += [Task(window, channel) for window in windows]
 
     def _close(self, prefix: str) -> None:
         for name, channel in self._channels.items():
@@ -209,19 +241,34 @@ class StreamGuard:
         """The bytes that may be delivered now."""
         out: list[bytes] = []
         queue = self._queue
-        while queue and self._ready(queue[0]):
+        while queue and queue[0].ready():
             held = queue.popleft()
             self._held -= len(held.event.raw)
             out.append(_written(held))
-            if held.document is not None and self._dialect.keep(held.document):
-                self.delivered.append(held.document)
+            if held.telling and held.document is not None and self._dialect.keep(held.document):
+                self._kept.append(held.document)
+            elif held.stretches:
+                self._last = held
         return b"".join(out)
 
-    @staticmethod
-    def _ready(held: _Held) -> bool:
-        if held.pending:
-            return False
-        return all(channel.decided >= end for channel, _, end, _ in held.stretches)
+    def delivered(self) -> list[Json]:
+        """The delivered events that matter for ending the stream: those that the dialect keeps, and the last with
+        text.
+        """
+        if self._last is None or self._last.event.data is None:
+            return self._kept
+        return [*self._kept, _parsed(self._last.event.data)]
+
+    def spoken(self) -> tuple[str, ...]:
+        """The channels of which text has been delivered."""
+        return tuple(name for name, channel in self._channels.items() if channel.spoken)
+
+
+def _parsed(data: bytes) -> Json:
+    try:
+        return jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError:
+        raise WireError("a stream event is not valid JSON", code="upstream_bad_event", status=502) from None
 
 
 def _is_text(raw: bytes) -> bool:
@@ -245,6 +292,9 @@ def _add(changes: list[Splice], more: Iterable[Splice]) -> None:
 def _flat(text: str, edits: Sequence[Edit]) -> list[Splice]:
     """Edits of a whole channel as changes of its text: direct ones, and those inside the JSON document that it is."""
     merged = merge(edits)
+    whole = next((edit for edit in merged if not edit.path and edit.literal), None)
+    if whole is not None:  # its offsets are those of another reading of the text
+        return [(0, len(text), whole.replacement)]
     direct = [(edit.start, edit.end, edit.replacement) for edit in merged if not edit.path]
     inner = [replace(edit, path=edit.path[1:]) for edit in merged if edit.path[:1] == (Mark.JSON,)]
     return direct + splices(text, inner)
@@ -254,6 +304,7 @@ def _written(held: _Held) -> bytes:
     """The bytes of an event whose texts are all decided."""
     edits, emptied = held.edits, list[Path]()
     for channel, start, end, stretch in held.stretches:
+        channel.spoken = True
         if channel.changes:
             local = channel.share(start, end)
             if local:

@@ -1,5 +1,6 @@
-"""Streams: whatever the split, the text delivered is the unary result, nothing forbidden leaves, nothing of the protocol
-is lost."""
+"""Streams: whatever the split, the text delivered is the unary result, nothing forbidden leaves, nothing of the
+protocol is lost.
+"""
 
 import asyncio
 import json
@@ -161,7 +162,7 @@ def test_a_block_lets_nothing_undecided_out(before: str, after: str, cuts: list[
     assert BLOCKED.search(shown) is None
     assert len(shown) <= len(FORBIDDEN.sub("[BAD]", before)) + 1  # nothing of the blocked phrase has left
     assert asyncio.run(unary(text))[1]
-    cut = DIALECT.cut_stream(_refusal(), guard.delivered)
+    cut = DIALECT.cut_stream(_refusal(), guard.delivered())
     assert cut.endswith(b"data: [DONE]\n\n")
     assert any(c["finish_reason"] == "content_filter" for e in events(cut) for c in e["choices"])
 
@@ -219,6 +220,16 @@ def test_token_probabilities_do_not_repeat_what_was_removed() -> None:
     assert text_of(delivered) == "It is [BAD] indeed."
     assert b"abcdefgh" not in delivered
     assert [e["choices"][0].get("logprobs") is None for e in events(delivered)] == [True, True, False, True]
+
+
+def test_arguments_that_only_nearly_are_json_leave_no_tail() -> None:
+    text = r'{"to": "K-\u0061bcdefgh, K-\u0061bcdefgh, secret tail'
+    raw = chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": text[:20]}}]})
+    raw += chunk({"tool_calls": [{"index": 0, "function": {"arguments": text[20:]}}]})
+    raw += chunk({}, finish="tool_calls") + b"data: [DONE]\n\n"
+    delivered, _, _ = asyncio.run(drive(raw, []))
+    assert b"u0061" not in delivered
+    assert b"tail" not in delivered
 
 
 def test_text_after_the_end_of_its_choice_is_judged_too() -> None:

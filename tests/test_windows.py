@@ -11,7 +11,9 @@ from guardproxy.windows import Windower, windows_of
 TEXTS = st.lists(
     st.one_of(
         st.text(st.sampled_from("ab.,!? \n\té漢。𝒳"), max_size=40),
-        st.sampled_from(["word ", "x" * 300, "漢字。" * 30, "-----BEGIN RSA PRIVATE KEY-----\n", "-----END KEY-----\n"]),
+        st.sampled_from(
+            ["word ", "x" * 300, "漢字。" * 30, "-----BEGIN RSA PRIVATE KEY-----\n", "-----END KEY-----\n"]
+        ),
     ),
     max_size=60,
 ).map("".join)
@@ -66,7 +68,9 @@ def test_any_phrase_up_to_the_holdback_is_whole_in_a_window_that_may_report_it(t
         return
     start = data.draw(st.integers(0, len(text) - 1))
     end = min(len(text), start + data.draw(st.integers(1, windows.HOLDBACK)))
-    assert any(w.context_start <= start < w.release and start >= w.start and end <= w.end for w in windows_of(segment(text)))
+    assert any(
+        w.context_start <= start < w.release and start >= w.start and end <= w.end for w in windows_of(segment(text))
+    )
 
 
 @pytest.mark.parametrize("before", range(0, 200, 7))

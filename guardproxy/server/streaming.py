@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -110,13 +111,14 @@ class StreamRelay:
         """Ends a blocked stream. What is held and undecided is dropped; leaving `reply` ends the upstream's call."""
         as_error = self._worker.guard.policy.refusal.completion is RefusalShape.ERROR
         decided = self._guard.take()
+        refusal = replace(refusal, delivered=self._guard.spoken())
         if self._response is None and not decided:
             if as_error:
                 return error_response(self._route, refusal.decision, 400, refusal.text, "content_filter")
             return await self._end(reply, self._dialect.refuse_stream(refusal))
         if as_error:
             return await self._end(reply, decided + self._dialect.fail_stream(refusal.text, "content_filter"))
-        return await self._end(reply, decided + self._dialect.cut_stream(refusal, self._guard.delivered))
+        return await self._end(reply, decided + self._dialect.cut_stream(refusal, self._guard.delivered()))
 
     async def _failed(self, reply: Reply, error: WireError | UpstreamError) -> web.StreamResponse:
         """Ends a stream that broke: first what had come and can be judged, then an error event."""

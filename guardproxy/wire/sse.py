@@ -38,17 +38,35 @@ class SSEReader:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes."""
-        self._buffer += data
         if self._simple and b"\r" in data:
             self._simple = False
-        buffer, events, position = self._buffer, [], 0
+        if self._simple and not self._buffer:
+            data, events = self._whole_events(data)
+            self._buffer += data
+        else:
+            self._buffer += data
+            events = self._buffered_events()
+        buffer = self._buffer
+        self._searched = max(len(buffer) - 3, 0)
+        if len(buffer) > self._limit:
+            raise WireError("a stream event is too large", code="upstream_event_too_large", status=502)
+        return events
+
+    def _whole_events(self, data: bytes) -> tuple[bytes, list[Event]]:
+        """Events that begin and end in `data`, and what is left of it: the ordinary case, without another copy."""
+        events: list[Event] = []
+        position = 0
+        while (found := data.find(b"\n\n", position)) >= 0:
+            events.append(self._event(data[position : found + 2]))
+            position = found + 2
+        return data[position:], events
+
+    def _buffered_events(self) -> list[Event]:
+        buffer, events, position = self._buffer, list[Event](), 0
         while (end := self._end(max(position, self._searched))) >= 0:
             events.append(self._event(bytes(buffer[position:end])))
             position = end
         del buffer[:position]
-        self._searched = max(len(buffer) - 3, 0)
-        if len(buffer) > self._limit:
-            raise WireError("a stream event is too large", code="upstream_event_too_large", status=502)
         return events
 
     def finish(self) -> list[Event]:
@@ -67,7 +85,8 @@ class SSEReader:
         if not self._started:
             self._started = True
             body = raw.removeprefix(b"\xef\xbb\xbf")
-        if body.startswith(b"data: ") and body.endswith(b"\n\n") and b"\n" not in body[:-2] and b"\r" not in body:
+        plain = self._simple and body.startswith(b"data: ") and body.count(b"\n") == 2
+        if plain and body.endswith(b"\n\n"):
             return Event(raw, "", body[6:-2])  # what nearly every event is
         return _parse(raw, body)
 

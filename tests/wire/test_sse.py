@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from guardproxy.errors import WireError
 from guardproxy.wire.sse import Event, SSEReader, encode, with_data
 
-LINES = st.sampled_from([b"data: {}", b"data:x", b"data: \xc3\xa9", b"data", b": note", b"event: a", b"id: 1", b"x", b""])
+LINES = st.sampled_from(
+    [b"data: {}", b"data:x", b"data: \xc3\xa9", b"data", b": note", b"event: a", b"id: 1", b"x", b""]
+)
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 STREAMS = st.tuples(
     st.sampled_from([b"", b"\xef\xbb\xbf"]), st.lists(st.tuples(LINES, ENDS), max_size=25), st.booleans()
