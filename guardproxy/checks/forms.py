@@ -89,6 +89,10 @@ class FormCheck(Check, Generic[S]):
         """What the judges are given."""
         raise TypeError("a FormCheck says what its judges are given")
 
+    def clean(self, reading: Reading) -> bool:
+        """Whether no pattern occurs."""
+        return not self._patterns.hits(reading.plain)
+
     def find(self, reading: Reading) -> Sequence[Finding]:
         """What has one of the forms in the reading's text."""
         plain = reading.plain

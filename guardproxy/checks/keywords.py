@@ -139,6 +139,10 @@ class Keywords(Check):
         self._seekers = tuple(seekers)
         self._any_exact = any(not seeker.folded for seeker in seekers)
 
+    def clean(self, reading: Reading) -> bool:
+        """Whether no pattern occurs in a text of ASCII alone; others are read properly."""
+        return reading.plain is reading.text and reading.text.isascii() and not self._set.hits(reading.text)
+
     def find(self, reading: Reading) -> Sequence[Finding]:
         """Findings over the words themselves; linear in the text."""
         text, plain = reading.text, reading.plain
