@@ -1,8 +1,8 @@
 """Runs the cases that stand beside a policy, in NAME_test.yaml, through the same evaluate() that traffic goes through.
 
-A case gives a text and the verdicts on it, so that a policy can be tested without any model, and says what must come of
-it: the action, and if it likes the rules, the shadow rules, the judges asked and the words replaced. What it does not
-say is not compared.
+A case gives a text and says what must come of it: the action, and if it likes the rules, the shadow rules, the judges
+asked and the words replaced. What it does not say is not compared. A case may also give the verdicts on its text, so
+that a policy can be tested without any model; without them, the caller asks the checks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ class Case:
     role: str
     expected: Expected
     text: str = field(repr=False)
-    verdicts: tuple[Verdict, ...] = field(default=(), repr=False)
+    verdicts: tuple[Verdict, ...] | None = field(default=None, repr=False)  # None: the checks are to be asked
+
+    @property
+    def segment(self) -> Segment:
+        """The text as the checks are given it."""
+        return Segment("test", ("text",), self.role, self.scope, self.text)
 
 
 def read_cases(path: str | PathLike[str]) -> list[Case]:
@@ -71,12 +76,16 @@ def read_cases(path: str | PathLike[str]) -> list[Case]:
     return cases
 
 
-def differences(policy: Policy, case: Case) -> list[str]:
-    """How the policy's decision differs from what the case expects; nothing if it does not."""
-    segment = Segment("test", ("text",), case.role, case.scope, case.text)
+def decide(policy: Policy, case: Case) -> Decision:
+    """The policy's decision on the verdicts that the case gives; without any, on a text in which nothing is found."""
     end = len(case.text)
-    decision = evaluate(policy, case.scope, case.role, case.verdicts, Window(segment, 0, 0, end, end, case.text))
-    return list(_compare(case.expected, decision, case.text))
+    window = Window(case.segment, 0, 0, end, end, case.text)
+    return evaluate(policy, case.scope, case.role, case.verdicts or (), window)
+
+
+def differences(case: Case, decision: Decision) -> list[str]:
+    """How the decision differs from what the case expects; nothing if it does not."""
+    return _compare(case.expected, decision, case.text)
 
 
 def _compare(expected: Expected, decision: Decision, text: str) -> list[str]:
@@ -111,12 +120,10 @@ def _case(node: Placed, problems: Problems) -> Case:
     verdicts, expect = reader.node("verdicts"), reader.node("expect")
     if expect is None:
         problems.add(node.place, "a case needs `expect`")
-    if verdicts is None:
-        problems.add(node.place, "a case needs `verdicts`, what the checks say of its text; `[]` for nothing")
     reader.finish()
     expected = _expected(expect, problems) if expect else Expected("allow")
     items = verdicts.value if verdicts is not None and isinstance(verdicts.value, list) else []
-    read = tuple(_verdict(item, content, problems) for item in items)
+    read = None if verdicts is None else tuple(_verdict(item, content, problems) for item in items)
     return Case(name, node.place, scope, role, expected, content, read)
 
 

@@ -65,6 +65,22 @@ def test_test_runs_the_cases_beside_it(folder: Path, capsys: pytest.CaptureFixtu
     ]
 
 
+def test_a_case_without_verdicts_is_judged_by_the_checks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder / "mine_test.yaml"
+    expect = "expect: {action: rewrite, replaced: %s}"
+    text = f"cases:\n  - {{name: a mail, scope: prompt, text: Ask ann@mail.example now., {expect}}}\n"
+    file.write_text(text % "ann@mail.example")
+    assert main(["policy", "test", str(folder)]) == 0
+    file.write_text(text % "Ask")
+    assert main(["policy", "test", str(folder)]) == 1
+    assert "replaced: expected Ask, got ann@mail.example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["default", "strict", "observe", "finance"])
+def test_the_shipped_cases_come_out_as_written(name: str) -> None:
+    assert main(["policy", "test", name]) == 0
+
+
 def test_a_policy_without_cases_is_not_tested(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mine_test.yaml").unlink()
     assert main(["policy", "test", str(folder)]) == 1

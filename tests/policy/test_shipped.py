@@ -12,7 +12,7 @@ from guardproxy.policy.evaluate import evaluate, needed
 from guardproxy.policy.lint import lint
 from guardproxy.policy.load import load, shipped
 from guardproxy.policy.model import Policy
-from guardproxy.policy.verify import differences, read_cases
+from guardproxy.policy.verify import decide, differences, read_cases
 from guardproxy.types import Action, Outcome, Scope, Segment, Verdict, Window
 
 NAMES = ("default", "strict", "observe", "finance")
@@ -36,7 +36,9 @@ def test_every_rule_that_is_no_copy_explains_itself(policy: Policy) -> None:
 def test_its_cases_come_out_as_written(policy: Policy) -> None:
     file = shipped(policy.name)
     cases = read_cases(file.with_name(f"{policy.name}_test.yaml"))
-    assert {case.name: differences(policy, case) for case in cases} == {case.name: [] for case in cases}
+    given = [case for case in cases if case.verdicts is not None]
+    assert len(given) >= 3
+    assert {case.name: differences(case, decide(policy, case)) for case in given} == {case.name: [] for case in given}
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ABSTAINED, Outcome.TIMEOUT, Outcome.ERROR])

@@ -9,7 +9,7 @@ import pytest
 
 from guardproxy.errors import PolicyError
 from guardproxy.policy.model import Policy
-from guardproxy.policy.verify import differences, read_cases
+from guardproxy.policy.verify import decide, differences, read_cases
 
 Make = Callable[..., Policy]
 MASK = "  - {id: mask, where: prompt, if: {check: pii, score: 0.6}, then: {rewrite: mask}}\n"
@@ -50,8 +50,9 @@ def cases(tmp_path: Path, text: str) -> Path:
 )
 def test_what_differs(make: Make, tmp_path: Path, expect: str, found: list[str]) -> None:
     (case,) = read_cases(cases(tmp_path, CASE % expect))
+    assert case.verdicts is not None
     assert len(case.verdicts[0].findings) == 2
-    assert differences(make(MASK), case) == found
+    assert differences(case, decide(make(MASK), case)) == found
 
 
 @pytest.mark.parametrize(
