@@ -12,7 +12,7 @@ from guardproxy.checks.registry import specs
 from guardproxy.errors import PolicyError
 from guardproxy.policy.evaluate import combine, evaluate, needed
 from guardproxy.policy.lint import lint
-from guardproxy.policy.load import load, locate
+from guardproxy.policy.load import load, locate, shipped
 from guardproxy.policy.model import Policy
 from guardproxy.policy.verify import Case, decide, differences, read_cases
 from guardproxy.server.assembly import BACKENDS, runner_of
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs one action. Raises PolicyError where there is nothing to look at."""
     if arguments.policy_action == "show":
-        sys.stdout.write(locate(arguments.name).read_text("utf-8"))
+        sys.stdout.write(shipped(arguments.name).read_text("utf-8"))
         return 0
     files = [file for given in arguments.policies for file in _files(given)]
     act = _check if arguments.policy_action == "check" else _test
