@@ -69,6 +69,11 @@ def fold(text: str) -> str:
     return text.lower() if text.isascii() else text.translate(_TABLE)
 
 
+def sendable(text: str) -> str:
+    """The text without lone surrogates, which the pattern engine does not take; of the same length."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 class Folded:
     """A folded text that remembers where its characters come from. The map is made when it is first asked for."""
 

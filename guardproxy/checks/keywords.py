@@ -24,7 +24,7 @@ from typing import Any
 import re2
 
 from guardproxy.checks.base import Check, CheckSpec, Options
-from guardproxy.checks.folding import Folded, fold
+from guardproxy.checks.folding import Folded, fold, sendable
 from guardproxy.checks.options import OptionReader
 from guardproxy.checks.scripts import UNSPACED, script
 from guardproxy.errors import BackendError, ConfigError
@@ -137,40 +137,47 @@ class Keywords(Check):
         except (re2.error, ConfigError, BackendError):  # each compiles on its own, so it is their number
             raise reader.fail("lists", "too many words or expressions together") from None
         self._seekers = tuple(seekers)
+        self._anchored = any(
+            _anchored(pattern) for pattern, seeker in zip(patterns, seekers, strict=True) if not seeker.words
+        )
         self._any_exact = any(not seeker.folded for seeker in seekers)
 
     def clean(self, reading: Reading) -> bool:
-        """Whether no pattern occurs in a text of ASCII alone; others are read properly."""
-        return reading.plain is reading.text and reading.text.isascii() and not self._set.hits(reading.text)
+        """Whether no pattern occurs, if none asks where a text begins or ends: that is another place in its parts."""
+        text, plain = reading.text, reading.plain
+        return not self._anchored and not (self._hits(plain) or (plain is not text and self._hits(sendable(text))))
 
     def find(self, reading: Reading) -> Sequence[Finding]:
         """Findings over the words themselves; linear in the text."""
         text, plain = reading.text, reading.plain
         found = {(label, *reading.original(start, end)): score for label, start, end, score in self._search(plain)}
         if plain is not text:
-            found.update({(label, start, end): score for label, start, end, score in self._search(text)})
+            found.update({(label, start, end): score for label, start, end, score in self._search(sendable(text))})
         return [
             Finding(label, start, end, score) for (label, start, end), score in sorted(found.items(), key=_by_place)
         ]
 
     def _search(self, text: str) -> Iterator[tuple[str, int, int, float]]:
-        folded: Folded | None = None
-        if text.isascii():  # the folded patterns ignore case, so one pass serves both kinds
-            hits = [(number, self._seekers[number]) for number in self._set.hits(text)]
-            if not hits:
-                return
-            folded = Folded(text)
-        else:
-            folded = Folded(text)
-            hits = [(n, self._seekers[n]) for n in self._set.hits(folded.text) if self._seekers[n].folded]
-            if self._any_exact:
-                hits += [(n, self._seekers[n]) for n in self._set.hits(text) if not self._seekers[n].folded]
-        for number, seeker in hits:
+        hits = self._hits(text)
+        if not hits:
+            return
+        folded = Folded(text)
+        for number in hits:
+            seeker = self._seekers[number]
             read = folded.text if seeker.folded else text
             spans = seeker.words.spans(read) if seeker.words else self._set.spans(number, read)
             for start, end in _bounded(spans, len(read)):
                 place = folded.original(start, end) if seeker.folded else (start, end)
                 yield seeker.label, *place, seeker.score
+
+    def _hits(self, text: str) -> list[int]:
+        """The numbers of the seekers that find something."""
+        if text.isascii():  # the patterns for folded texts ignore case, so one pass serves both kinds
+            return self._set.hits(text)
+        hits = [number for number in self._set.hits(fold(text)) if self._seekers[number].folded]
+        if self._any_exact:
+            hits += [number for number in self._set.hits(text) if not self._seekers[number].folded]
+        return hits
 
 
 def _by_place(item: tuple[tuple[str, int, int], float]) -> tuple[int, int, str]:
@@ -239,6 +246,11 @@ def _expression(reader: OptionReader, number: int, expression: str, sensitive: b
     ):
         raise reader.fail("expressions", f"entry {number}: matches the empty text")
     return wrapped
+
+
+def _anchored(expression: str) -> bool:
+    """Whether the expression may ask what is around a match. True in doubt."""
+    return "$" in expression or "^" in expression.replace("[^", "") or not _escapes(expression).isdisjoint("AbBz")
 
 
 def _escapes(expression: str) -> set[str]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from guardproxy.checks.base import Check, CheckSpec, Options
+from guardproxy.checks.folding import sendable
 from guardproxy.checks.hosts import (
     Authority,
     HostList,
@@ -74,15 +75,17 @@ class Url(Check):
     def clean(self, reading: Reading) -> bool:
         """No pattern needs anything around an address, so what has none has none in its parts."""
         plain = reading.plain
-        return not self._set.hits(plain) and (plain is reading.text or not self._set.hits(_sendable(reading.text)))
+        return not self._set.hits(plain) and (plain is reading.text or not self._set.hits(sendable(reading.text)))
 
     def find(self, reading: Reading) -> Sequence[Finding]:
         """Findings over whole URLs; one URL may have several. Linear in the text."""
         text, plain = reading.text, reading.plain
-        found = {(label, *reading.original(start, end)): score for label, start, end, score in self._search(plain)}
+        places = [(label, *reading.original(start, end), score) for label, start, end, score in self._search(plain)]
         if plain is not text:
-            for label, start, end, score in self._search(_sendable(text)):
-                found[label, start, end] = max(score, found.get((label, start, end), 0.0))
+            places += self._search(sendable(text))
+        found: dict[tuple[str, int, int], float] = {}
+        for label, start, end, score in places:
+            found[label, start, end] = max(score, found.get((label, start, end), 0.0))
         return [
             Finding(label, start, end, score)
             for (label, start, end), score in sorted(
@@ -138,11 +141,6 @@ def _entries(reader: OptionReader, name: str) -> list[str]:
     return entries
 
 
-def _sendable(text: str) -> str:
-    """The text without lone surrogates, which the pattern engine does not take; of the same length."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
-
-
 def _credentials(userinfo: str) -> Iterator[tuple[str, float]]:
     """A password, or a user name that looks like a host, is meant to leak or to mislead; a name alone may be honest."""
     name, colon, password = userinfo.partition(":")
@@ -181,10 +179,7 @@ def _beginning(text: str, start: int) -> int:
 
 
 def _ending(text: str, end: int) -> int:
-    """Where the URL ends whose authority ends at `end`:
-
-    Before white space, a bracket or a quote, and not with a full stop.
-    """
+    """Where the URL ends whose authority does at `end`: before white space, a bracket or a quote; never with a stop."""
     at = _end_of(_REST, text, end)
     while at > end and text[at - 1] in ".,;:!?*_":
         at -= 1

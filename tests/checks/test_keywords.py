@@ -170,6 +170,23 @@ def test_expressions_that_match_the_empty_text_are_refused(expression: str) -> N
         Keywords({"lists": {"x": {"expressions": [expression]}}})
 
 
+@pytest.mark.parametrize("text", ["nothing", "nichts für Dich", "n\u200bothing", "\ud800 nothing", ""])
+def test_a_glance_says_that_a_text_is_clean(text: str) -> None:
+    check = Keywords({"lists": {"x": {"words": ["fálcon"], "expressions": [r"prj-\d", "[^a]q"]}}})
+    assert check.clean(reading(text))
+    for dirty in (f"{text} FALCON", f"{text} fálcon", f"{text} PRJ-1", f"{text} f\u200balcon"):
+        assert not check.clean(reading(dirty))
+        assert len(check.find(reading(dirty))) == 1
+
+
+@pytest.mark.parametrize(
+    "expression", ["^secret", "secret$", r"\bsecret", r"secret\B", r"\Asecret", r"[^a](?m:^)secret"]
+)
+def test_a_glance_does_not_answer_for_what_depends_on_where_a_text_begins(expression: str) -> None:
+    # The text is judged in windows, and one may begin or end with the word.
+    assert not Keywords({"lists": {"x": {"expressions": [expression]}}}).clean(reading("asecretb"))
+
+
 def test_many_words_are_one_cheap_question() -> None:
     words = [f"term{number:05d}x" for number in range(5000)]
     check = Keywords({"lists": {"x": {"words": words}}})
