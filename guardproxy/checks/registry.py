@@ -1,4 +1,7 @@
-"""The checks that exist. A check is known to the policy and to the command line by being named here, and nowhere else."""
+"""The checks that exist.
+
+A check is known to the policy and to the command line by being named here, and nowhere else.
+"""
 
 from __future__ import annotations
 

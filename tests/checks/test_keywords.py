@@ -134,6 +134,14 @@ def test_beyond_many_matches_the_rest_counts_as_found() -> None:
     assert (findings[-1].start, findings[-1].end) == (3 * MOST, len(text))
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="abé \u0301ßs毒-\u200b", max_size=16), st.integers(0, 16), st.integers(0, 16))
+def test_what_is_clean_at_a_glance_is_clean_in_all_its_parts(text: str, one: int, other: int) -> None:
+    check = Keywords({"lists": {"x": {"words": ["ab", "ess b", "毒"], "expressions": ["[^a]s-"]}}})
+    if check.clean(reading(text)):
+        assert check.find(reading(text[min(one, other) : max(one, other)])) == []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

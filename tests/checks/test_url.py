@@ -307,6 +307,14 @@ def test_clean_texts_cost_one_question() -> None:
     assert (time.perf_counter() - before) / 200 < 0.0005  # measured: 4 microseconds
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="htps:w.evilcom/\\[]()% =.é。", max_size=24), st.integers(0, 24), st.integers(0, 24))
+def test_what_is_clean_at_a_glance_is_clean_in_all_its_parts(text: str, one: int, other: int) -> None:
+    check = Url({"deny": ["evil.com", "m.co"], "lookalikes_of": ["comic.com"], "allow": ["w.h"], "only_allowed": True})
+    if check.clean(reading(text)):
+        assert check.find(reading(text[min(one, other) : max(one, other)])) == []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
