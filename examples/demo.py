@@ -84,7 +84,7 @@ async def play(scenario: Scenario, upstream: Upstream, client: openai.AsyncOpenA
     except openai.APIStatusError as error:
         body = error.body if isinstance(error.body, dict) else {}
         text = f"HTTP {error.status_code} {body.get('code') or ''}: {body.get('message') or ''}"
-        got = Got(text, error.response.headers.get(HEADER, ""), refused=400 <= error.status_code < 500)
+        got = Got(text, error.response.headers.get(HEADER, ""), error=400 <= error.status_code < 500)
     except openai.APIError as error:
         got = Got(f"{type(error).__name__}: {error}", "")
     return Outcome(scenario, got, [received.document for received in upstream.requests])
@@ -114,7 +114,9 @@ def seen(documents: list[Any]) -> str:
         return "— (was not asked)"
     document = documents[-1]
     content = document.get("input") or document.get("messages", [{}])[-1].get("content")
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    if not isinstance(content, list):
+        return str(content)
+    return " ".join(part.get("text") or f"[{part.get('type')}]" for part in content)
 
 
 def shown(text: str) -> Text:
@@ -131,20 +133,22 @@ def report(outcomes: list[Outcome]) -> Table:
     """The table: a row for each scenario, with both sides and the decision."""
     table = Table(show_lines=True, width=_WIDTH)
     table.add_column("", width=2, justify="right")
-    table.add_column("Case and decision", width=36)
+    table.add_column("Case and decision", width=42)
     table.add_column("What was sent, what the model saw, what the application got", ratio=1)
     for number, outcome in enumerate(outcomes, 1):
         complaints = outcome.complaints()
         mark = Text(f"{number}", style="bold red" if complaints else "bold green")
         case = Text(outcome.scenario.title + "\n")
         case.append(outcome.action or "no decision", f"bold {_COLOURS.get(outcome.action, 'red')}")
-        case.append("  " + (", ".join(outcome.rules) or "no rule"), "dim")
+        case.append("".join(f"\n  {rule}" for rule in outcome.rules), "dim")
         sides = Table.grid()
         sides.add_column(width=10, style="dim")
-        sides.add_column()
+        sides.add_column(overflow="fold")
         sides.add_row("sent", shown(outcome.scenario.sent))
         sides.add_row("model saw", shown(seen(outcome.upstream)))
-        sides.add_row("returned", shown(outcome.got.text))
+        sides.add_row("returned", shown(outcome.got.text.strip()))
+        if outcome.got.finish == "content_filter":
+            sides.add_row("", Text("finish_reason: content_filter", style="dim"))
         for complaint in complaints:
             sides.add_row("WRONG", Text(complaint, style="bold red"))
         table.add_row(mark, case, sides)
@@ -157,6 +161,7 @@ def main() -> int:
     parser.add_argument("--policy", default="", help="policy to show (default: the one that comes along)")
     policy = parser.parse_args().policy
     console = Console(width=_WIDTH, highlight=False)
+    console.print("Starting a pretend upstream and the proxy …\n")
     try:
         outcomes = asyncio.run(play_all(policy))
     except GuardproxyError as error:

@@ -31,11 +31,17 @@ TOOLS: Any = [{"type": "function", "function": {"name": "send_mail", "parameters
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """What the application got: the text as it would show it, and the decision id."""
+    """What the application got: the text as it would show it, the decision id, and how a completion ended."""
 
     text: str
     decision: str
-    refused: bool = False
+    finish: str = ""
+    error: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether the application can tell that it was declined."""
+        return self.error or self.finish == "content_filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +81,12 @@ def chat(content: Any, *, stream: bool = False, before: Any = (), after: Any = (
         decision = raw.headers.get(HEADER, "")
         if not stream:
             return _chosen(raw.parse().choices[0], decision)
-        text, finish = "", None
+        text, finish = "", ""
         async for chunk in raw.parse():
             for choice in chunk.choices:
                 text += choice.delta.content or ""
                 finish = choice.finish_reason or finish
-        return Got(text, decision, finish == "content_filter")
+        return Got(text, decision, finish)
 
     return send
 
@@ -89,7 +95,7 @@ def _chosen(choice: Any, decision: str) -> Got:
     calls = choice.message.tool_calls or []
     called = [f"{call.function.name}({call.function.arguments})" for call in calls]
     text = " ".join([choice.message.content or "", *called]).strip()
-    return Got(text, decision, choice.finish_reason == "content_filter")
+    return Got(text, decision, choice.finish_reason)
 
 
 def responses(text: str) -> Send:
@@ -143,6 +149,9 @@ LOOKED_UP: Any = [
     },
 ]
 INSULT = "You are a worthless idiot and everyone hates you, go kill yourself."
+OPENING = (
+    "That is a fair question. I have thought about it for a while. You asked me to be honest with you, so I will be."
+)
 ANSWER = f"You can reach Ms Weber at {OTHER_EMAIL} until five."
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -220,8 +229,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         "A streamed answer that turns toxic",
         "What do you think of me? (streamed)",
         chat("What do you think of me?", stream=True),
-        Expected("block", refused=True, withheld=("worthless", "kill yourself")),
-        {"text": f"Well, since you ask. {INSULT} That is what I think.", "delivery": Delivery(split=4)},
+        Expected(
+            "block", refused=True, returned=("That is a fair question.",), withheld=("worthless", "kill yourself")
+        ),
+        {"text": f"{OPENING} {INSULT} That is what I think.", "delivery": Delivery(split=4)},
     ),
     Scenario(
         "The responses API",
