@@ -3,7 +3,8 @@
 A pattern is an RE2 expression with five conveniences, so that the usual ways round a word list cost nothing to close:
 
 - it matches whole words and ignores case;
-- a space stands for any run of white space and punctuation ("ignore **all**", "ignore\\nall", "ignore, all");
+- a space stands for any run of white space and punctuation ("ignore **all**", "ignore\\nall", "ignore, all"), and an
+  underscore is read as a space;
 - `<3>` between two spaces stands for up to three further words of the same sentence;
 - an apostrophe may be typographic or missing, and an accented letter may have lost its accent;
 - `{name}` stands for the word list of that name, in which white space behind a bar does not count.
@@ -142,7 +143,7 @@ class _Compiler:
             raise self._wrong(key, "needs patterns and languages")
         whole = bool(entry.get("whole_words", True))
         # One expression a rule: its occurrences come in order and do not overlap.
-        pattern = self._pattern(entry["patterns"], key, r"(?:\b|_)" if whole else "")
+        pattern = self._pattern(entry["patterns"], key, r"\b" if whole else "")
         return PhraseRule(
             key,
             entry["label"],
@@ -211,7 +212,7 @@ class _Compiler:
     def _further(self, count: str, key: str) -> str:
         if not count.isdigit() or not 0 < int(count) <= _MOST_FURTHER:
             raise self._wrong(key, f"<{count}> is not a number of words from 1 to {_MOST_FURTHER}")
-        return f"{_GAP}{_FURTHER}{{0,{count}}}"
+        return f"(?:{_GAP}|{_SOFT_GAP}{_FURTHER}{{1,{count}}})"
 
     def _word(self, word: str, key: str) -> str:
         if word not in self.words:
@@ -255,6 +256,8 @@ def _class_end(pattern: str, at: int) -> int:
 def _character(char: str) -> str:
     if char == " ":
         return _GAP
+    if char == "_":
+        return " "  # as which the engine reads it
     if char == "'":
         return _APOSTROPHE
     if char.isascii():

@@ -21,6 +21,7 @@ from guardproxy.types import Finding
 
 CHECKS = ("toxicity", "injection", "compliance")
 MOST_OCCURRENCES = 4_000  # weighed in one reading; a text with more of them is a flood, and is abstained on
+_AHEAD = 200  # characters behind a rejected occurrence that a later beginning in it may reach
 _UNSPACED = "\u2e80"
 _SENTENCE_ENDS = (". ", "! ", "? ", "\n")
 
@@ -52,8 +53,8 @@ class Rules(LocalBackend):
 
     def clean(self, check: str, reading: Reading) -> bool:
         """Whether no pattern of any rule occurs, whatever its neighbourhood says: a part may have another one."""
-        book, plain = self._book(check), reading.plain
-        return not any(book.rules[number].patterns.hits(plain) for number in book.anchors.hits(plain))
+        book, text = self._book(check), _words(reading)
+        return not any(book.rules[number].patterns.hits(text) for number in book.anchors.hits(text))
 
     def _book(self, check: str) -> Rulebook:
         book = self._books.get(check)
@@ -81,43 +82,58 @@ def card(check: str) -> Mapping[str, Any]:
     return {**book.card, "labels": dict(book.labels), "rules": len(book.rules), "sha256": book.sha256}
 
 
+class _Flood(Exception):
+    """More occurrences than are weighed in one text."""
+
+
 def _judge(book: Rulebook, reading: Reading) -> Answer:
-    plain = reading.plain
-    hits = book.anchors.hits(plain)
+    text = _words(reading)
+    hits = book.anchors.hits(text)
     if not hits:
         return NOTHING
     found: dict[str, list[Span]] = {}
-    left = MOST_OCCURRENCES
-    for number in hits:
-        rule = book.rules[number]
-        if not rule.patterns.hits(plain):
-            continue
-        for start, end in rule.patterns.spans(0, plain):
-            left -= 1
-            if left < 0:
-                return Answer(abstained="too many near matches")
-            span = _confirmed(rule, plain, start, end)
-            if span is not None:
-                found.setdefault(rule.label, []).append(span)
-                if rule.label != book.union:
-                    found.setdefault(book.union, []).append(span)
+    budget = iter(range(MOST_OCCURRENCES))
+    try:
+        for number in hits:
+            rule = book.rules[number]
+            spans = _spans(rule, text, budget) if rule.patterns.hits(text) else []
+            for label in {rule.label, book.union} if spans else ():
+                found.setdefault(label, []).extend(spans)
+    except _Flood:
+        return Answer(abstained="too many near matches")
     return _answer(found, reading) if found else NOTHING
 
 
-def _confirmed(rule: PhraseRule, text: str, start: int, end: int) -> Span | None:
-    """The occurrence without the marks at its edges, if it is whole words and its neighbourhood agrees."""
-    if rule.whole_words:
-        while start < end and text[start] == "_":
-            start += 1
-        while start < end and text[end - 1] == "_":
-            end -= 1
-        if (start and _joined(text[start - 1 : start + 1])) or _joined(text[end - 1 : end + 1]):
-            return None
+def _words(reading: Reading) -> str:
+    """The plain text with spaces for underscores: to an automaton they are letters, and would hide a word's edges."""
+    return reading.plain.replace("_", " ")
+
+
+def _spans(rule: PhraseRule, text: str, budget: Iterator[int]) -> list[Span]:
+    """The occurrences that the rule fires at. Where it does not, the same words are searched for a later beginning."""
+    found: list[Span] = []
+    for start, end in rule.patterns.spans(0, text):
+        while True:
+            if next(budget, None) is None:
+                raise _Flood
+            if _confirmed(rule, text, start, end):
+                found.append((start, end, rule.score))
+                break
+            base = start + 1
+            inner = next(rule.patterns.spans(0, text[base : end + _AHEAD]), None)
+            if inner is None or base + inner[0] >= end:
+                break
+            start, end = base + inner[0], base + inner[1]
+    return found
+
+
+def _confirmed(rule: PhraseRule, text: str, start: int, end: int) -> bool:
+    """Whether the occurrence is whole words and its neighbourhood agrees."""
+    if rule.whole_words and ((start and _joined(text[start - 1 : start + 1])) or _joined(text[end - 1 : end + 1])):
+        return False
     if not all(_holds(need, text, start, end, cut=False) for need in rule.needs):
-        return None
-    if any(_holds(exception, text, start, end, cut=True) for exception in rule.unless):
-        return None
-    return start, end, rule.score
+        return False
+    return not any(_holds(exception, text, start, end, cut=True) for exception in rule.unless)
 
 
 def _joined(pair: str) -> bool:
