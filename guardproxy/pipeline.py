@@ -73,7 +73,7 @@ class Inspection:
         self._guard = guard
         self._span = span
         self.exchange = exchange
-        self.vault = Vault(secrets.token_hex(3))
+        self._vault: Vault | None = None  # made when something is hidden
         self._decisions: dict[Side, list[Decision]] = {Side.REQUEST: [], Side.RESPONSE: []}
         self._verdicts: dict[Side, list[Verdict]] = {Side.REQUEST: [], Side.RESPONSE: []}
         self._answers: dict[str, str] = {}  # what judges said, by rule
@@ -95,7 +95,7 @@ class Inspection:
                 if decision.action is Action.BLOCK:
                     break
         combined = combine(decisions, guard.policy) if decisions else guard.policy.allow
-        if combined.edits or (self.vault and side is Side.RESPONSE):
+        if combined.edits or (self._vault is not None and side is Side.RESPONSE):
             combined = self._final(side, combined, subjects)
         if combined is not guard.policy.allow:
             self._decisions[side].append(replace(combined, edits=()))
@@ -132,6 +132,8 @@ class Inspection:
 
     def _note(self, side: Side, names: Sequence[str], judged: Sequence[Judged]) -> None:
         """Reports the checks' verdicts, and keeps those that say something for the record."""
+        if not judged and not self._span.live:
+            return
         clean = self._guard.runner.clean
         telling = [v for each in judged for v in each.verdicts if v is not clean(v.check)]
         self._verdicts[side] += telling
@@ -143,11 +145,13 @@ class Inspection:
 
     def _final(self, side: Side, decision: Decision, subjects: Sequence[Subject]) -> Decision:
         """The decision with what its edits are replaced by, and with the caller's own data put back into responses."""
-        edits = resolve(_with_values(decision.edits, subjects), self.vault, self._guard.key)
-        if side is Side.RESPONSE and self.vault:
+        if self._vault is None:
+            self._vault = Vault(secrets.token_hex(3))
+        edits = resolve(_with_values(decision.edits, subjects), self._vault, self._guard.key)
+        if side is Side.RESPONSE and self._vault:
             for subject in subjects:
                 if not isinstance(subject, Part):
-                    edits += restorations(subject, self.vault)
+                    edits += restorations(subject, self._vault)
             edits = merge(edits)
         return replace(decision, edits=tuple(edits)) if edits else decision
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from guardproxy.types import Decision, Exchange, Side, Verdict
 
@@ -23,6 +23,8 @@ class ExchangeSpan:
     """What is reported of one exchange. A context manager that ends the span; the base class reports nothing."""
 
     __slots__ = ()
+
+    live: ClassVar[bool] = False  # whether anything is reported at all
 
     def __enter__(self) -> Self:
         return self

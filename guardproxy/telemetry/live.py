@@ -129,6 +129,8 @@ def _bounded_names(values: Iterable[str], limit: int) -> list[str]:
 class LiveExchange(ExchangeSpan):
     """One exchange's span, its children, and the measurements taken on the way."""
 
+    live = True
+
     __slots__ = (
         "_check_spans",
         "_client",
