@@ -432,9 +432,12 @@ class TestFailures:
 
 class TestProcesses:
     async def test_the_pretend_upstream(self) -> None:
-        async with upstream_process(answer_bytes=10, events=2) as url, aiohttp.ClientSession() as session:
-            async with session.post(f"{url}/completions", json={"prompt": "a", "stream": True}) as response:
-                lines = (await response.text()).split("\n\n")
+        async with (
+            upstream_process(answer_bytes=10, events=2) as url,
+            aiohttp.ClientSession() as session,
+            session.post(f"{url}/completions", json={"prompt": "a", "stream": True}) as response,
+        ):
+            lines = (await response.text()).split("\n\n")
         assert [json.loads(line[6:])["choices"][0]["text"] for line in lines[:-2]] == ["The q", "uick ", ""]
 
     async def test_one_that_cannot_start_says_why(self) -> None:

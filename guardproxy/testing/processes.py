@@ -1,4 +1,4 @@
-"""Runs the pretend upstream and the proxy as processes of their own, for benchmarks, demonstrations and tests of a set-up.
+"""Runs the pretend upstream and the proxy as processes, for benchmarks, demonstrations and tests of a set-up.
 
 They listen on the loopback interface, are ready when they are handed over, and are gone afterwards, however it ends.
 """
@@ -63,7 +63,7 @@ async def proxy_process(upstream: str, *flags: str, env: Mapping[str, str] | Non
 async def running(
     name: str, command: Sequence[str], ready: str, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[None]:
-    """This Python with `command` as its arguments, from when a GET of the URL `ready` answers 200 until the block's end.
+    """This Python with `command` as its arguments, from when the URL `ready` answers 200 until the block ends.
 
     Raises ConfigError, with the last lines that it wrote, if it stops before or takes longer than half a minute.
     """
