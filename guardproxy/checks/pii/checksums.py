@@ -75,7 +75,7 @@ def sa_national_id(number: str) -> bool:
 
 def kr_rrn_shape(number: str) -> bool:
     """Date of birth, then the digit for sex and century. Numbers issued since October 2020 have no check digit."""
-    return "1" <= number[6] <= "8" and _yymmdd(number)
+    return "1" <= number[6] <= "4" and _yymmdd(number)
 
 
 def sg_nric(number: str) -> bool:

@@ -18,12 +18,20 @@ _TLD = (
     "|pl|cz|sk|hu|ro|bg|gr|hr|si|rs|dk|no|se|fi|is|ee|lv|lt|ru|ua|by|tr|il|ae|sa|za|ng|ke|in|pk|bd|cn|hk|tw|jp|kr|sg|my"
     "|id|th|vn|ph|br|mx|ar|cl|pe"
 )
-_EMAIL = r"[\p{L}\p{N}_.+%'\-]*[\p{L}\p{N}_+\-]@(?:[\p{L}\p{N}][\p{L}\p{N}\-]*\.)+(?:xn--[A-Za-z0-9\-]+|\p{L}{2,})"
-_AT = r"(?:\s*[(\[{<]\s*(?:at|@|arroba|chez)\s*[)\]}>]\s*|\s+at\s+|\s+@\s*|\s*@\s+)"
+_EMAIL = r"[\p{L}\p{N}_][\p{L}\p{N}_.+%'\-]*@(?:[\p{L}\p{N}][\p{L}\p{N}\-]*\.)+(?:xn--[A-Za-z0-9\-]+|\p{L}{2,})"
+_LOCAL = r"(?i)\b[\w.+\-]*\w"
+_BRACKETED_AT = r"\s*[(\[{<]\s*(?:at|@|arroba|chez)\s*[)\]}>]\s*"
 _BRACKETED_DOT = r"\s*[(\[{<]\s*(?:dot|punto|punkt|point|\.)\s*[)\]}>]\s*"
-_DOT = rf"(?:{_BRACKETED_DOT}|\s+(?:dot|punto|punkt)\s+|\s?\.\s?)"
-_SPELLED = rf"(?i)\b[\w.+\-]*\w{_AT}[\w\-]+(?:{_DOT}[\w\-]+)*?{_DOT}(?:{_TLD})\b"
-_BRACKETED = rf"(?i)\b[\w.+\-]*\w@[\w\-]+(?:{_DOT}[\w\-]+)*?{_BRACKETED_DOT}(?:{_TLD})\b"
+_WORDED_DOT = r"\s+(?:dot|punto|punkt)\s+"
+_DOT = rf"(?:{_BRACKETED_DOT}|{_WORDED_DOT}|\.|\s\.\s)"
+
+
+def _host(dot: str) -> str:
+    return rf"[\w\-]+(?:{dot}[\w\-]+)*?{dot}(?:{_TLD})\b"
+
+
+_BRACKETED = rf"{_LOCAL}(?:{_BRACKETED_AT}{_host(_DOT)}|@{_host(_BRACKETED_DOT)})"
+_SPELLED = rf"{_LOCAL}(?:\s+at\s+{_host(_WORDED_DOT)}|\s?@\s+{_host(_DOT)})"
 
 # Scripts written without spaces: an address follows the words before it directly.
 _UNSPACED = re.compile(
@@ -51,20 +59,20 @@ def _email(scan: Scan, start: int, end: int) -> Iterator[Finding]:
     yield Finding("EMAIL_ADDRESS", start, end, score)
 
 
+def _bracketed_email(scan: Scan, start: int, end: int) -> Iterator[Finding]:
+    yield Finding("EMAIL_ADDRESS", start, end, 0.9)
+
+
 def _spelled_email(scan: Scan, start: int, end: int) -> Iterator[Finding]:
-    value = scan.text[start:end].lower()
-    parts = re.split(_AT, value, maxsplit=1)
-    host = re.split(_DOT, parts[-1], maxsplit=1)[0]
-    bracketed = re.search(r"[(\[{<]", value)
-    if not bracketed and (host in _PROSE or parts[0] in _PROSE):
-        return
-    yield Finding("EMAIL_ADDRESS", start, end, 0.9 if bracketed else 0.65)
+    words = scan.text[start:end].lower().replace("@", " at ").split()
+    if words[0] not in _PROSE and words[words.index("at") + 1] not in _PROSE:
+        yield Finding("EMAIL_ADDRESS", start, end, 0.65)
 
 
 _IPV4 = r"\b(?:\d{1,3}\.){3}\d{1,3}\b"
 _IPV6 = r"(?i)\b[0-9a-f]{1,4}:(?:[0-9a-f]{1,4}:|:)[0-9a-f:.]*|(?:^|[^\w:])(::[0-9a-f][0-9a-f:.]*)"
 _VERSION = re.compile(
-    r"(?:version|ver|v|release|rel|build|firmware|driver|update|upgrad\w* (?:to|from)"
+    r"\b(?:version|ver|v|release|rel|build|firmware|driver|update|upgrad\w* (?:to|from)"
     r"|section|chapter|clause|§|oid)[\s:=.v\"']*$",
     re.IGNORECASE,
 )
@@ -87,11 +95,13 @@ def _ipv4(scan: Scan, start: int, end: int) -> Iterator[Finding]:
 
 
 def _ip_score(scan: Scan, address: IPv4Address | IPv6Address, start: int, end: int) -> float:
-    if address.is_loopback or address.is_unspecified or address.is_multicast or address.packed.startswith(b"\xff\xff"):
+    if address.is_loopback or address.is_unspecified or address.packed == b"\xff\xff\xff\xff":
         return 0.2
     if "IP_ADDRESS" in scan.near(start, end):
         return 0.9
     if address.version == 4 and max(address.packed) < 20:
+        return 0.4
+    if address.is_multicast or address.is_reserved:
         return 0.4
     return 0.6 if address.is_private else 0.75
 
@@ -125,7 +135,7 @@ _MAC = r"(?i)\b[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5})\b|\b[0-9a-
 CONTACT = (
     Recogniser(frozenset({"EMAIL_ADDRESS"}), _EMAIL, _email),
     Recogniser(frozenset({"EMAIL_ADDRESS"}), _SPELLED, _spelled_email),
-    Recogniser(frozenset({"EMAIL_ADDRESS"}), _BRACKETED, _spelled_email),
+    Recogniser(frozenset({"EMAIL_ADDRESS"}), _BRACKETED, _bracketed_email),
     Recogniser(frozenset({"IP_ADDRESS"}), _IPV4, _ipv4),
     Recogniser(frozenset({"IP_ADDRESS"}), _IPV6, _ipv6),
     Recogniser(frozenset({"MAC_ADDRESS"}), _MAC, _mac),

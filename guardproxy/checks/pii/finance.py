@@ -58,23 +58,23 @@ _IBAN_LENGTHS = {
     for country in countries.split()
 }  # fmt: skip
 _IBAN = r"(?i)\b[A-Z]{2}[ \-]?\d{2}(?:[ \-]?[A-Z0-9]){11}"
+_IBAN_REST = re.compile(r"[A-Za-z0-9]{0,20}")
 _IBAN_CHARACTER = re.compile(r"[ \-]?([A-Za-z0-9])")
 
 
-def _iban(scan: Scan, start: int, _: int) -> Iterator[Finding]:
-    compact, end = "", start
-    wanted = _IBAN_LENGTHS.get(scan.text[start : start + 2].upper())
-    if wanted is None:
-        return
-    while len(compact) < wanted and (match := _IBAN_CHARACTER.match(scan.text, end)):
+def _iban(scan: Scan, start: int, end: int) -> Iterator[Finding]:
+    compact, finish = "", start
+    wanted = _IBAN_LENGTHS.get(scan.text[start : start + 2].upper(), 0)
+    while len(compact) < wanted and (match := _IBAN_CHARACTER.match(scan.text, finish)):
         compact += match[1].upper()
-        end = match.end()
-    if len(compact) < wanted or scan.text[end : end + 1].isalnum():
-        return
-    if int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1:
-        yield Finding("IBAN_CODE", start, end, 0.98)
-    elif "IBAN_CODE" in scan.near(start, end):
-        yield Finding("IBAN_CODE", start, end, 0.5)  # misspelt or made up, but meant as one
+        finish = match.end()
+    whole = wanted and len(compact) == wanted and not scan.text[finish : finish + 1].isalnum()
+    if whole and int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1:
+        yield Finding("IBAN_CODE", start, finish, 0.98)
+    elif "iban" in scan.text[max(0, start - 20) : start].lower():
+        # misspelt or made up, but meant as one
+        rest = _IBAN_REST.match(scan.text, end)
+        yield Finding("IBAN_CODE", start, finish if whole or rest is None else rest.end(), 0.5)
 
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

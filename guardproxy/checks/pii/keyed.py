@@ -164,4 +164,5 @@ KEYED = (
     Recogniser(frozenset({"US_DRIVER_LICENSE"}), _LICENCE_WORDS, _licence("US_DRIVER_LICENSE")),
     Recogniser(frozenset({"DRIVER_LICENSE"}), _OTHER_LICENCE_WORDS, _licence("DRIVER_LICENSE")),
     Recogniser(frozenset({"US_BANK_NUMBER"}), _ACCOUNT_WORDS, _account),
+    Recogniser(frozenset({"US_BANK_NUMBER"}), r"(?i)(\baccount[ \t]{1,2}#?)\d", _account),
 )

@@ -9,6 +9,7 @@ without words or grouping.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -112,6 +113,7 @@ _BY_FORM: dict[str, list[Rule]] = {}
 for _each in RULES:
     for _form in _each.forms:
         _BY_FORM.setdefault(_form, []).append(_each)
+_BEGINNINGS = frozenset(form[: match.end()] for form in _BY_FORM for match in re.finditer(r"\d+", form))
 _LONE = frozenset(int(form) for form in _BY_FORM if form.isdigit())
 
 
@@ -128,20 +130,25 @@ def _candidates(text: str, groups: list[Group]) -> Iterator[tuple[str, int, int]
                 break
             form += f"{groups[last].gap}{size}" if last > first else str(size)
             joined = last + 1 < len(groups) and groups[last + 1].gap in _TIGHT
+            if form not in _BEGINNINGS:
+                break
             if form in _BY_FORM and not joined:
                 yield form, group.start, groups[last].end
 
 
 def _spelled(groups: list[Group]) -> Iterator[tuple[str, int, int]]:
-    """Stretches of lone digits, as if they were written together."""
+    """Stretches of lone digits, as if they were written together.
+
+    More of them than any number has are a table or a sequence, in which some stretch passes every checksum by chance.
+    """
     first = 0
     while first < len(groups):
         last = first
         while last < len(groups) and groups[last].end - groups[last].start == 1:
             last += 1
         count = last - first
-        if count >= _LETTER_BY_LETTER:
-            for length in _LONE if count <= _LONGEST else (16, 15):
+        if _LETTER_BY_LETTER <= count <= _LONGEST:
+            for length in _LONE:
                 for begin in range(first, last - length + 1):
                     yield str(length), groups[begin].start, groups[begin + length - 1].end
         first = last + 1

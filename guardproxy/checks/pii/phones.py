@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import phonenumbers
 
@@ -93,17 +94,17 @@ def _international(scan: Scan, groups: Sequence[Group], first: int) -> Answer | 
 
 
 def _national(scan: Scan, groups: Sequence[Group], first: int) -> Answer:
-    for last in range(min(first + _WIDEST, len(groups)), first, -1):
+    sizes = accumulate(group.end - group.start for group in groups[first : first + _WIDEST])
+    lengths = [first + number for number, size in enumerate(sizes, 1) if _SHORTEST <= size <= 12]
+    for last in reversed(lengths):
         stretch = groups[first:last]
-        if not _SHORTEST <= _count(stretch) <= 12:
-            continue
         if last < len(groups) and groups[last].gap in ("-", ".", "/"):
             continue
         score = _worth(scan, stretch)
         if not score:
             continue
         start, end = stretch[0].start, stretch[-1].end
-        if scan.text[start - 1 : start] == "(":
+        if scan.text[start - 1 : start] == "(" and ")" in scan.text[start:end]:
             start -= 1
         if not scan.afford():
             return Finding("PHONE_NUMBER", start, end, 0.5), last - first
@@ -126,5 +127,5 @@ def _worth(scan: Scan, stretch: Sequence[Group]) -> float:
         return 0.7
     if _AREA_IN_PARENTHESES.match(form) and text[start - 1 : start] == "(":
         return 0.7
-    written = text[start] == "0" and len(stretch) > 1 and 9 <= _count(stretch) <= 12
+    written = form.partition(" ")[0] != "1" and text[start] == "0" and len(stretch) > 1 and 9 <= _count(stretch) <= 12
     return 0.6 if written else 0.0

@@ -25,6 +25,8 @@ _OTHER = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_THEN_WORDS = re.compile(r"\d{4,}(?=[^\d]*[^\W\d_]{3})")
+_LETTER = re.compile(r"[^\W\d_]")
+_NOTHING: frozenset[str] = frozenset()
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _CLAUSE_END = re.compile(r"[,;:\n|{}]|\.\s")
 
@@ -47,11 +49,14 @@ class Scan(forms.Scan):
 
     def _labels(self, start: int, end: int) -> frozenset[str]:
         before = self.text[max(0, start - BEFORE) : start]
+        behind = self.text[end : end + AFTER]
+        if not _LETTER.search(before) and not _LETTER.search(behind):
+            return _NOTHING  # inside a long run of digits
         cut = 0
         for pattern in (_OTHER, _NUMBER_THEN_WORDS):
             for match in pattern.finditer(before):
                 cut = max(cut, match.end())
-        after = _CLAUSE_END.split(self.text[end : end + AFTER], maxsplit=1)[0]
+        after = _CLAUSE_END.split(behind, maxsplit=1)[0]
         words = _CAMEL.sub(" ", f"{before[cut:]} \n {after}")
         return frozenset(LABELS_IN_ORDER[number] for number in WORDS.hits(words))
 

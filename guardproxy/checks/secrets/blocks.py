@@ -19,7 +19,8 @@ _BODY = re.compile(r"[A-Za-z0-9+/=]{16}")
 def _private_key(scan: Scan, start: int, end: int) -> Iterator[Finding]:
     """The whole block; to the end of the text if it has no end there, for the rest of a stream may follow."""
     limit = min(len(scan.text), end + _LONGEST_BLOCK)
-    last = _END.search(scan.text, end, limit)
+    ends = scan.text.find("-- END" if scan.text.startswith("---- ", start) else "-----END", end, limit) >= 0
+    last = _END.search(scan.text, end, limit) if ends else None
     body = scan.text[end : last.start() if last else limit]
     empty = not _BODY.search(body[:400]) and len(body.strip()) > 0
     yield Finding("PRIVATE_KEY", start, last.end() if last else len(scan.text), 0.4 if empty else 0.98)
