@@ -7,7 +7,9 @@ A pattern is an RE2 expression with five conveniences, so that the usual ways ro
   underscore is read as a space;
 - `<3>` between two spaces stands for up to three further words of the same sentence;
 - an apostrophe may be typographic or missing, and an accented letter may have lost its accent;
-- `{name}` stands for the word list of that name, in which white space behind a bar does not count.
+- `{name}` stands for the word list of that name.
+
+A long pattern is written as a block: line breaks in it, and white space at either end of a line, mean nothing.
 
 One automaton over all rules looks for their `anchors`, stems of which any text that a rule could match contains one
 (a rule without them is its own anchor); a rule's patterns are looked for only in a text that has an anchor of it. Long
@@ -109,7 +111,9 @@ class _Compiler:
         if document.get("union") not in labels:
             raise self._wrong("union", "is not one of the labels")
         for word, value in (document.get("words") or {}).items():
-            self.words[word] = self._pattern(_unbroken(value), f"words.{word}")
+            if "| " in str(value):  # a folded block (>-) puts it there, and would ask every text for it
+                raise self._wrong(f"words.{word}", "has white space behind a bar; write the list as a block with |-")
+            self.words[word] = self._pattern(value, f"words.{word}")
         for key, conditions in (document.get("exceptions") or {}).items():
             self.exceptions[key] = tuple(self._conditions(conditions, f"exceptions.{key}"))
         rules, anchors = self._rules(document.get("rules"), labels)
@@ -175,7 +179,7 @@ class _Compiler:
         each = [value] if isinstance(value, str) else value
         if not isinstance(each, list) or not all(isinstance(item, str) and item for item in each):
             raise self._wrong(key, "is neither a pattern nor a list of patterns")
-        compiled = [self._bounded(self._expand(item, key), bounds) for item in each]
+        compiled = [self._bounded(self._expand(_unbroken(item), key), bounds) for item in each]
         return compiled[0] if len(compiled) == 1 else "|".join(compiled)
 
     @staticmethod
@@ -235,8 +239,8 @@ class _Compiler:
         return ConfigError(f"rulebook {self.name}: {key} {what}")
 
 
-def _unbroken(words: Any) -> Any:
-    return "|".join(word.lstrip() for word in words.split("|")) if isinstance(words, str) else words
+def _unbroken(pattern: str) -> str:
+    return "".join(line.strip() for line in pattern.split("\n")) if "\n" in pattern else pattern
 
 
 def _class_end(pattern: str, at: int) -> int:

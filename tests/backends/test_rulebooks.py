@@ -154,18 +154,15 @@ def unanchored(check: str, text: str) -> list[str]:
 # ---- labelled data that only the project's own machines have ---------------------------------------------------------
 
 BENIGN = ["cyberseceval_frr", "banking77", "multiq_benign", "awesome_chatgpt_prompts", "arena_hard_mtbench"]
-CEILINGS = {
-    "toxicity": 0.01,
-    "injection": 0.005,
-    "compliance": 0.005,
-}  # share of a benign file's texts that are flagged
+# the share of a benign file's texts that may be flagged
+CEILINGS = {"toxicity": 0.005, "injection": 0.002, "compliance": 0.001}
 FLOORS = [  # the share of a file's positives that is found, a little below what was measured
     ("injection", "deepset_prompt_injections", "injection", 0.14),
-    ("injection", "inthewild_jailbreaks", "injection", 0.50),
+    ("injection", "inthewild_jailbreaks", "injection", 0.52),
     ("injection", "spikee_injections", "injection", 0.33),
-    ("toxicity", "advbench", "unsafe", 0.45),
+    ("toxicity", "advbench", "unsafe", 0.52),
     ("toxicity", "davidson_hate_offensive", "toxic", 0.70),
-    ("toxicity", "ailuminate_demo_en", "unsafe", 0.09),
+    ("toxicity", "ailuminate_demo_en", "unsafe", 0.10),
 ]
 
 

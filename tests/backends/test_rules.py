@@ -20,7 +20,7 @@ card: {name: n, version: "1", check: toxicity, languages: [en], summary: s, limi
 union: any
 labels: {any: all of them, fruit: fruit, tool: tools}
 words:
-  berry: >-
+  berry: |-
     straw ?berr(?:y|ies)|
     blueberry
 exceptions:
@@ -41,6 +41,14 @@ rules:
     anchors: hammer
     patterns: hammer
     needs: [{before: '\\buse\\b', within: 20}]
+  - id: saws
+    label: tool
+    score: 0.5
+    languages: [en]
+    patterns: |-
+      band saw|
+      chain
+        saw
   - id: marks
     label: tool
     score: 0.7
@@ -97,6 +105,7 @@ def found(rules: Rules, text: str, label: str = "any") -> list[str]:
         ("use a hammer", ["hammer"]),
         ("use it. A hammer", ["hammer"]),
         ("use it or not, whichever, with a hammer", []),
+        ("a chainsaw, a band saw", ["chainsaw", "band saw"]),
         ("x<!--y", ["<!--"]),
         ("用锤子吧", ["锤子"]),
     ],
@@ -176,6 +185,7 @@ def test_version_follows_the_text_of_the_books() -> None:
         ("patterns: hammer", "patterns: '(hammer'", "hammers pattern 0: missing"),
         ("patterns: hammer", "patterns: 'a(?=b)'", "hammers pattern 0: invalid perl operator"),
         ("patterns: hammer", "paterns: hammer", "a rule does not know paterns"),
+        ("berry: |-", "berry: >-", "words.berry has white space behind a bar"),
         ("summary: s, ", "", "card lacks summary"),
         ("card: {", "card: {{", "not YAML"),
     ],
