@@ -14,7 +14,7 @@ from typing import Any
 
 import jiter
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict, MultiMapping
 
 from guardproxy.errors import UpstreamError, WireError
 from guardproxy.wire.coding import decode
@@ -40,14 +40,14 @@ _NOT_SENT = _HOP | {"host", "content-length", "accept-encoding", "expect"}
 _NOT_RETURNED = _HOP | {"content-length"}
 
 
-def _named(headers: CIMultiDictProxy[str]) -> frozenset[str]:
+def _named(headers: MultiMapping[str]) -> frozenset[str]:
     """The headers that `Connection` names."""
     if "Connection" not in headers:
         return frozenset()
     return frozenset(part.strip().lower() for value in headers.getall("Connection") for part in value.split(","))
 
 
-def outbound(headers: CIMultiDictProxy[str], replaced: Mapping[str, str], *, plain: bool) -> list[tuple[str, str]]:
+def outbound(headers: MultiMapping[str], replaced: Mapping[str, str], *, plain: bool) -> list[tuple[str, str]]:
     """The request headers to send upstream. `plain`: the body goes out without its content encoding."""
     dropped = _NOT_SENT | _named(headers)
     if replaced:
@@ -64,7 +64,7 @@ def outbound(headers: CIMultiDictProxy[str], replaced: Mapping[str, str], *, pla
     return out
 
 
-def inbound(headers: CIMultiDictProxy[str], decision: str, *, plain: bool) -> CIMultiDict[str]:
+def inbound(headers: MultiMapping[str], decision: str, *, plain: bool) -> CIMultiDict[str]:
     """The response headers to return to the caller."""
     dropped = _NOT_RETURNED | _named(headers)
     if plain:
@@ -103,7 +103,7 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> byt
         raise WireError("the body broke off", code="bad_body") from None
 
 
-def request_document(body: bytes, headers: CIMultiDictProxy[str], limit: int) -> tuple[bytes, Any]:
+def request_document(body: bytes, headers: MultiMapping[str], limit: int) -> tuple[bytes, Any]:
     """A request's plain body and the JSON object in it. Raises WireError."""
     if coding := headers.get("Content-Encoding", ""):
         body = decode(body, coding, limit)
@@ -113,7 +113,7 @@ def request_document(body: bytes, headers: CIMultiDictProxy[str], limit: int) ->
     return body, document
 
 
-def response_document(body: bytes, headers: CIMultiDictProxy[str], limit: int) -> tuple[bytes, Any]:
+def response_document(body: bytes, headers: MultiMapping[str], limit: int) -> tuple[bytes, Any]:
     """A response's plain body and the JSON value in it. Raises UpstreamError."""
     try:
         if coding := headers.get("Content-Encoding", ""):

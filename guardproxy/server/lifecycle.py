@@ -110,7 +110,6 @@ async def _assemble(settings: Settings, policy: Policy, backends: Mapping[str, B
     upstream = Upstream(
         settings.upstream, connect_timeout=settings.upstream_connect_timeout, read_timeout=settings.upstream_timeout
     )
-    await upstream.open()
     return Worker(settings, guard, upstream, Telemetry.from_environment(os.environ, service_version=__version__))
 
 
