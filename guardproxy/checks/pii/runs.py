@@ -29,8 +29,8 @@ def groups_of(text: str, start: int, end: int) -> list[Group]:
 def embedded(text: str, start: int, end: int) -> bool:
     """Whether the digits are a part of something longer: an identifier, a hash, an amount, a decimal fraction."""
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
-    if before[-1:] in ("$", "€", "£", "¥") or (before[-1:] == "," and before[:1].isdigit()):
+    if before[-1:] in ("$", "€", "£", "¥"):
         return True
     if before[-1:] in ("-", "_", ".", "+") and len(before) == 2 and before[0].isalnum():
         return True
-    return len(after) == 2 and after[0] in "-_.,%" and after[1].isalnum()
+    return len(after) == 2 and after[0] in "-_.%" and after[1].isalnum()

@@ -57,7 +57,7 @@ def _value(scan: Scan, start: int, end: int) -> tuple[int, int, bool] | None:
         return None
     if _IN_QUERY.search(scan.text[max(0, start - 42) : start]):
         finish = begin + len(scan.text[begin:finish].partition("&")[0])
-    while finish > begin and scan.text[finish - 1] in ".:!?\\":
+    while finish > begin and scan.text[finish - 1] in ".:\\":
         finish -= 1
     return (begin, finish, False) if finish > begin else None
 
