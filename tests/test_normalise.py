@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -135,11 +134,11 @@ def test_twice_changes_nothing_more(text: str) -> None:
     once.encode()  # the pattern engine needs UTF-8
 
 
-def _best(run: Callable[[], object]) -> float:
+def _time(text: str) -> float:
     times = []
-    for _ in range(7):
+    for _ in range(2):
         begin = time.process_time()
-        run()
+        normalise(text)
         times.append(time.process_time() - begin)
     return min(times)
 
@@ -147,4 +146,5 @@ def _best(run: Callable[[], object]) -> float:
 @pytest.mark.parametrize("piece", ["%25", "\u200b", "&#64;", "\\\\", "о", "e\u0301", "&" * 3, "а@b。"])
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     text = piece * (30_000 // len(piece))
-    assert _best(lambda: normalise(text + text)) < 3 * _best(lambda: normalise(text)) + 0.005
+    # twice if linear, four times if quadratic; the best of a few tries, for the machine may be busy
+    assert any(_time(text + text) < 3 * max(_time(text), 0.003) for _ in range(5))
