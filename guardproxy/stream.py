@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jiter
 
@@ -97,6 +98,16 @@ class _Held:
         return True
 
 
+class _Like(NamedTuple):
+    """An event that waits and holds one growing text and nothing else."""
+
+    event: Event
+    channel: _Channel
+    start: int
+    end: int
+    stretch: Stretch
+
+
 @dataclass(slots=True)
 class Task:
     """Something to judge. `subject`: a Window of a growing text, a complete Segment, or a Part that is no text."""
@@ -113,12 +124,12 @@ class StreamGuard:
         self._limit = limit
         self._reader = SSEReader(limit)
         self._channels: dict[str, _Channel] = {}
-        self._queue: deque[_Held] = deque()
+        self._queue: deque[_Held | _Like] = deque()
         self._held = 0
         self._tasks: list[Task] = []
         self._likeness = Likeness()
         self._kept: list[Json] = []  # delivered events that the dialect needs to end the stream properly
-        self._last: _Held | None = None  # the last delivered event
+        self._last: _Held | _Like | None = None  # the last delivered event
         self.ended = False  # the stream came to its proper end
         self.failed = False  # the upstream reported an error inside the stream
 
@@ -146,16 +157,26 @@ class StreamGuard:
             self._push_other(event)
             return
         text = self._likeness.text(data)
-        if text is not None and (stretch := self._likeness.stretch) is not None:
-            held = _Held(event, None)
-            self._queue.append(held)
-            self._extend(held, stretch, text)
+        if text is not None and self._alike(event, text):
             return
         held = _Held(event, _parsed(data))
         self._queue.append(held)
         delta = self._dialect.delta(held.document, event.kind)
         self._read(held, delta)
         self._likeness.learn(data, delta)
+
+    def _alike(self, event: Event, text: str) -> bool:
+        """Takes an event like the last ones, which continues their text; False if that text has come to its end."""
+        stretch = self._likeness.stretch
+        channel = self._channels.get(stretch.channel) if stretch is not None else None
+        if stretch is None or channel is None or channel.closed or channel.windower is None:
+            return False
+        start = channel.length
+        channel.length = end = start + len(text)
+        self._queue.append(_Like(event, channel, start, end, stretch))
+        if windows := channel.windower.feed(text):
+            self._tasks += [Task(window, channel) for window in windows]
+        return True
 
     def _push_other(self, event: Event) -> None:
         """An event without a document: a comment, a keep-alive, the closing [DONE]."""
@@ -241,14 +262,25 @@ class StreamGuard:
         """The bytes that may be delivered now."""
         out: list[bytes] = []
         queue = self._queue
-        while queue and queue[0].ready():
-            held = queue.popleft()
-            self._held -= len(held.event.raw)
-            out.append(_written(held))
-            if held.telling and held.document is not None and self._dialect.keep(held.document):
-                self._kept.append(held.document)
-            elif held.stretches:
+        while queue:
+            held = queue[0]
+            if isinstance(held, _Like):
+                event, channel, _, end, _ = held
+                if channel.decided < end:
+                    break
+                channel.spoken = True
+                out.append(_changed(held) if channel.changes else event.raw)
                 self._last = held
+            elif held.ready():
+                out.append(_written(held))
+                if held.telling and held.document is not None and self._dialect.keep(held.document):
+                    self._kept.append(held.document)
+                elif held.stretches:
+                    self._last = held
+            else:
+                break
+            queue.popleft()
+            self._held -= len(held.event.raw)
         return b"".join(out)
 
     def delivered(self) -> list[Json]:
@@ -298,6 +330,15 @@ def _flat(text: str, edits: Sequence[Edit]) -> list[Splice]:
     direct = [(edit.start, edit.end, edit.replacement) for edit in merged if not edit.path]
     inner = [replace(edit, path=edit.path[1:]) for edit in merged if edit.path[:1] == (Mark.JSON,)]
     return direct + splices(text, inner)
+
+
+def _changed(held: _Like) -> bytes:
+    """The bytes of an event of one text, some of which may change."""
+    event, channel, start, end, stretch = held
+    local = channel.share(start, end)
+    if not local or event.data is None:
+        return event.raw
+    return with_data(event, patch(event.data, [Edit(stretch.path, *change) for change in local]))
 
 
 def _written(held: _Held) -> bytes:

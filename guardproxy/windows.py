@@ -29,7 +29,7 @@ CONTEXT = 256
 _BREAK = re.compile(r"[\s\u2e80-\U0010ffff]")
 _SENTENCE = re.compile(r"[.!?…:;]['\")\]]?\s|\n|[。！？；]")
 _ARMOUR = re.compile(r"-----BEGIN (?:[A-Z ]{0,32}PRIVATE KEY|[A-Z ]{0,40}\Z)")
-_ARMOUR_END = "-----END "
+_ARMOUR_START, _ARMOUR_END = "-----BEGIN ", "-----END "
 
 
 class Windower:
@@ -38,7 +38,20 @@ class Windower:
     Positions count from the start of the channel; only the text that later windows still need is kept in one string.
     """
 
-    __slots__ = ("_base", "_end", "_fresh", "_history", "_length", "_release", "_segment", "_size", "_text", "_wanted")
+    __slots__ = (
+        "_base",
+        "_end",
+        "_fresh",
+        "_history",
+        "_length",
+        "_low",
+        "_release",
+        "_seen",
+        "_segment",
+        "_size",
+        "_text",
+        "_wanted",
+    )
 
     def __init__(self, segment: Segment) -> None:
         """`segment` says what the text is; its own text is not read."""
@@ -52,6 +65,8 @@ class Windower:
         self._release = 0  # of the last window
         self._size = SMALLEST
         self._wanted = SMALLEST  # no cut is possible before the text is this long
+        self._low = 0  # where the next window may end at the earliest, once that is known
+        self._seen = 0  # no sentence ends between there and here
 
     @property
     def length(self) -> int:
@@ -85,21 +100,23 @@ class Windower:
             self._fresh.clear()
 
     def _cut(self) -> int | None:
-        """Where the next window ends; None while the text does not say yet, and then `_wanted` says when to ask
-        again.
+        """Where the next window ends; None while the text does not say yet.
+
+        Then `_wanted` says from which length on to ask again, and `_low` and `_seen` what need not be looked at twice.
         """
-        low = self._end + self._size
-        armoured = self._armour(low)
-        if armoured is None:
-            return None
-        low = max(low, armoured)
+        if not self._low:
+            low = self._armour(self._end + self._size)
+            if low is None:
+                self._wanted = self._length + 1
+                return None
+            self._low = self._seen = low
+        text, base, low = self._text, self._base, self._low
         high = low + min(self._size // 2, SLACK)
-        text, base = self._text, self._base
-        found = _SENTENCE.search(text, low - base - 1, high - base)
+        found = _SENTENCE.search(text, self._seen - base - 1, high - base)
         if found:
             return base + found.end()
         if self._length < high:
-            self._wanted = self._length + 1
+            self._wanted, self._seen = self._length + 1, max(self._length - 2, low)
             return None
         for position in range(high, low - 1, -1):
             if _BREAK.match(text, position - base - 1):
@@ -109,6 +126,8 @@ class Windower:
     def _armour(self, low: int) -> int | None:
         """`low`, or the end of a PEM block that is open there; None while that end has not come."""
         text, start = self._text, self._release - self._base
+        if _ARMOUR_START not in text:
+            return low
         opened = list(_ARMOUR.finditer(text, start, low - self._base))
         if not opened:
             return low
@@ -117,11 +136,8 @@ class Windower:
         closed = text.find("\n", close) if close >= 0 else -1
         limit = self._base + found.start() + BLOCK
         if closed >= 0 and self._base + closed < limit:
-            return self._base + closed + 1
-        if self._length < limit:
-            self._wanted = self._length + 1
-            return None
-        return limit
+            return max(low, self._base + closed + 1)
+        return max(low, limit) if self._length >= limit else None
 
     def _hold(self, cut: int) -> int:
         """From where on a window that ends at `cut` is judged again: the start of the token HOLDBACK before its end."""
@@ -143,6 +159,7 @@ class Windower:
         self._end, self._release = end, release
         self._size = min(self._size * GROWTH, LARGEST)
         self._wanted = end + self._size
+        self._low = 0
         keep = max(release - CONTEXT - 1, 0)
         if keep > base + LARGEST:
             self._text, self._base = self._text[keep - base :], keep

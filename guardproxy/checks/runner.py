@@ -81,12 +81,11 @@ class Runner:
 
         `budget`: seconds for all of it. A Segment is complete; a Window is part of a text that still grows.
         """
-        whole: dict[str, Verdict] = {}
-        if isinstance(subject, Segment):
-            names, whole = self._glance(names, subject)
-            windows = windows_of(subject) if names else []
-        else:
-            windows = [subject]
+        window = _one_window(subject) if isinstance(subject, Segment) else subject
+        names, whole = self._glance(names, Reading(window))
+        if not names and not whole:
+            return []
+        windows = windows_of(subject) if isinstance(subject, Segment) and names else [window]
         until = time.monotonic() + budget
         readings = [Reading(window) for window in windows]
         waiting = [name for name in names if not self._configured[name].local]
@@ -98,27 +97,24 @@ class Runner:
         finally:
             for task in tasks:
                 task.cancel()
-        judged = [Judged(window, tuple(v[i] for v in table)) for i, window in enumerate(windows)] if names else []
-        if whole and isinstance(subject, Segment):
-            judged.append(Judged(_one_window(subject), tuple(whole.values())))
-        return judged
+        judged = [Judged(each, tuple(row[i] for row in table)) for i, each in enumerate(windows)] if names else []
+        return [*judged, Judged(window, whole)] if whole else judged
 
     # -- a first look at a complete text ------------------------------------------------------------------------------
 
-    def _glance(self, names: Sequence[str], segment: Segment) -> tuple[list[str], dict[str, Verdict]]:
-        """The checks that have to look closer, and the verdicts of those that judge whole texts only."""
+    def _glance(self, names: Sequence[str], reading: Reading) -> tuple[list[str], tuple[Verdict, ...]]:
+        """The checks that have to look closer, and what those say that judge all of a text at once."""
         closer: list[str] = []
-        whole: dict[str, Verdict] = {}
-        reading = Reading(_one_window(segment))
+        whole: list[Verdict] = []
         for name in names:
             configured = self._configured[name]
             if configured.check.whole:
                 verdict = self._judge_one(name, reading)
                 if verdict is not self._clean[name]:
-                    whole[name] = verdict
-            elif len(segment.text) > GLANCE or not self._seems_clean(configured, reading):
+                    whole.append(verdict)
+            elif len(reading.text) > GLANCE or not self._seems_clean(configured, reading):
                 closer.append(name)
-        return closer, whole
+        return closer, tuple(whole)
 
     @staticmethod
     def _seems_clean(configured: ConfiguredCheck, reading: Reading) -> bool:

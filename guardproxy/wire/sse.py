@@ -54,12 +54,14 @@ class SSEReader:
 
     def _whole_events(self, data: bytes) -> tuple[bytes, list[Event]]:
         """Events that begin and end in `data`, and what is left of it: the ordinary case, without another copy."""
+        *bodies, rest = data.split(b"\n\n")
         events: list[Event] = []
-        position = 0
-        while (found := data.find(b"\n\n", position)) >= 0:
-            events.append(self._event(data[position : found + 2]))
-            position = found + 2
-        return data[position:], events
+        for body in bodies:
+            if self._started and body.startswith(b"data: ") and b"\n" not in body:
+                events.append(Event(body + b"\n\n", "", body[6:]))  # what nearly every event is
+            else:
+                events.append(self._event(body + b"\n\n"))
+        return rest, events
 
     def _buffered_events(self) -> list[Event]:
         buffer, events, position = self._buffer, list[Event](), 0
@@ -85,9 +87,6 @@ class SSEReader:
         if not self._started:
             self._started = True
             body = raw.removeprefix(b"\xef\xbb\xbf")
-        plain = self._simple and body.startswith(b"data: ") and body.count(b"\n") == 2
-        if plain and body.endswith(b"\n\n"):
-            return Event(raw, "", body[6:-2])  # what nearly every event is
         return _parse(raw, body)
 
 
