@@ -15,11 +15,15 @@ from guardproxy.errors import BackendError, ConfigError
 
 
 class PatternSet:
-    """Patterns numbered in the order given. Raises ConfigError, with the number, for one that RE2 does not take."""
+    """Patterns numbered in the order given. Raises ConfigError, with the number, for one that RE2 does not take.
+
+    The automaton is built as texts need it, in at most `max_mem` bytes; the first texts of a process cost more than
+    others.
+    """
 
     __slots__ = ("_canary", "_each", "_set", "patterns")
 
-    def __init__(self, patterns: Sequence[str], *, ignore_case: bool = False, max_mem: int = 32 << 20) -> None:
+    def __init__(self, patterns: Sequence[str], *, ignore_case: bool = False, max_mem: int = 8 << 20) -> None:
         options = re2.Options()
         options.case_sensitive = not ignore_case
         options.max_mem = max_mem

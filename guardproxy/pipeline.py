@@ -24,7 +24,20 @@ from guardproxy.policy.evaluate import combine, evaluate, needed
 from guardproxy.policy.model import Policy
 from guardproxy.stream import Subject
 from guardproxy.telemetry import ExchangeSpan
-from guardproxy.types import Action, Decision, Edit, Escalation, Exchange, Outcome, Path, Scope, Side, Verdict, Window
+from guardproxy.types import (
+    Action,
+    Decision,
+    Edit,
+    Escalation,
+    Exchange,
+    Outcome,
+    Path,
+    Scope,
+    Segment,
+    Side,
+    Verdict,
+    Window,
+)
 from guardproxy.vault import Vault
 from guardproxy.wire.base import Located, Part
 
@@ -88,8 +101,9 @@ class Inspection:
         started = time.monotonic()
         until = started + (guard.policy.deadline if budget is None else budget)
         decisions: list[Decision] = []
+        wanted = self._wanted(subjects) if len(subjects) > 1 else guard.needed
         for subject in subjects:
-            decision = await self._one(side, subject, until)
+            decision = await self._one(side, subject, wanted, until)
             if decision is not guard.policy.allow:
                 decisions.append(decision)
                 if decision.action is Action.BLOCK:
@@ -106,16 +120,26 @@ class Inspection:
         """The same for all that was found in a document."""
         return await self.inspect(side, (*located.parts, *located.segments) if located.parts else located.segments)
 
-    async def _one(self, side: Side, subject: Subject, until: float) -> Decision:
+    def _wanted(self, subjects: Sequence[Subject]) -> Mapping[Scope, Sequence[str]]:
+        """The checks that have to look at each text; one look at all texts of a scope spares the others."""
+        guard = self._guard
+        texts: dict[Scope, list[Segment]] = {}
+        for subject in subjects:
+            if isinstance(subject, Segment):
+                texts.setdefault(subject.scope, []).append(subject)
+        return {
+            scope: guard.runner.closer(names, texts[scope]) if len(texts.get(scope, ())) > 1 else names
+            for scope, names in guard.needed.items()
+        }
+
+    async def _one(self, side: Side, subject: Subject, wanted: Mapping[Scope, Sequence[str]], until: float) -> Decision:
         guard = self._guard
         if isinstance(subject, Part):
             return self._part(subject)
         segment = subject.segment if isinstance(subject, Window) else subject
-        names = guard.needed[segment.scope]
-        if not names:
-            return guard.policy.allow
-        judged = await guard.runner.run(names, subject, until - time.monotonic())
-        self._note(side, names, judged)
+        names = wanted[segment.scope]
+        judged = await guard.runner.run(names, subject, until - time.monotonic()) if names else ()
+        self._note(side, guard.needed[segment.scope], judged)
         if not judged:
             return guard.policy.allow
         decision = combine(
@@ -196,9 +220,9 @@ class Inspection:
     def conclude(self, side: Side, note: str = "") -> None:
         """Writes down what was decided of this side. Once a side; later calls write nothing."""
         decisions, verdicts = self._decisions.pop(side, None), self._verdicts.pop(side, [])
-        if decisions is None:
-            return
         guard = self._guard
+        if decisions is None or not (decisions or verdicts or self._span.live or guard.log.enabled):
+            return
         decision = combine(decisions, guard.policy)
         self._span.decision(side, decision, self._spent[side])
         degraded = any(verdict.outcome is Outcome.DEGRADED for verdict in verdicts)

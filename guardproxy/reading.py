@@ -14,11 +14,12 @@ from guardproxy.types import Window
 class Reading:
     """One window's text, normalised once for all the checks that read it."""
 
-    __slots__ = ("_plain", "window")
+    __slots__ = ("_data", "_plain", "window")
 
     def __init__(self, window: Window) -> None:
         self.window = window
         self._plain: Plain | None = None
+        self._data: bytes | None = None
 
     @property
     def text(self) -> str:
@@ -31,6 +32,13 @@ class Reading:
         if self._plain is None:
             self._plain = normalise(self.window.text)
         return self._plain.text
+
+    @property
+    def data(self) -> bytes:
+        """`plain` in UTF-8, for automata that only say what occurs."""
+        if self._data is None:
+            self._data = self.plain.encode()
+        return self._data
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """Offsets in `plain` as offsets in `text`, widened to whole original characters."""

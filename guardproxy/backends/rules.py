@@ -53,8 +53,11 @@ class Rules(LocalBackend):
 
     def clean(self, check: str, reading: Reading) -> bool:
         """Whether no pattern of any rule occurs, whatever its neighbourhood says: a part may have another one."""
-        book, text = self._book(check), _words(reading)
-        return not any(book.rules[number].patterns.hits(text) for number in book.anchors.hits(text))
+        book, text = self._book(check), reading.data
+        if b"_" in text:
+            text = text.replace(b"_", b" ")
+        found = book.anchors.hits(text)
+        return not found or not any(book.rules[number].patterns.hits(text) for number in found)
 
     def _book(self, check: str) -> Rulebook:
         book = self._books.get(check)

@@ -91,7 +91,7 @@ class FormCheck(Check, Generic[S]):
 
     def clean(self, reading: Reading) -> bool:
         """Whether no pattern occurs."""
-        return not self._patterns.hits(reading.plain)
+        return not self._patterns.hits(reading.data)
 
     def find(self, reading: Reading) -> Sequence[Finding]:
         """What has one of the forms in the reading's text."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from guardproxy.backends.base import NOTHING, Answer, Backend, LocalBackend
@@ -23,7 +24,7 @@ from guardproxy.reading import Reading
 from guardproxy.types import Finding, Outcome, Segment, Verdict, Window
 from guardproxy.windows import windows_of
 
-GLANCE = 1 << 18  # longer texts are not read as a whole first: that would hold up everybody else
+GLANCE = 1 << 16  # longer texts are not read as a whole first: that would hold up everybody else
 BREATH = 32  # windows judged in a row before others get their turn
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Runner:
             name: Verdict(name, backend=_ref(c.ladder[0]) if c.ladder else f"{name}@{c.check.version}")
             for name, c in self._configured.items()
         }
+        self._looks = {name: _looks(c) for name, c in self._configured.items()}
 
     def clean(self, name: str) -> Verdict:
         """The verdict of a check that found nothing."""
@@ -102,32 +104,39 @@ class Runner:
 
     # -- a first look at a complete text ------------------------------------------------------------------------------
 
+    def closer(self, names: Sequence[str], segments: Sequence[Segment]) -> Sequence[str]:
+        """Those of the checks that have to look at each of these texts; for the others all of them are clean.
+
+        One look at many texts together: white space between them hides nothing that occurs in one of them.
+        """
+        text = "\n\n".join([segment.text for segment in segments])
+        if len(text) > GLANCE:
+            return names
+        reading = Reading(Window(segments[0], 0, 0, len(text), len(text), text))
+        return [name for name in names if self._looks[name] is None or not self._seems_clean(name, reading)]
+
     def _glance(self, names: Sequence[str], reading: Reading) -> tuple[list[str], tuple[Verdict, ...]]:
         """The checks that have to look closer, and what those say that judge all of a text at once."""
         closer: list[str] = []
         whole: list[Verdict] = []
         for name in names:
-            configured = self._configured[name]
-            if configured.check.whole:
+            if self._looks[name] is None:
                 verdict = self._judge_one(name, reading)
                 if verdict is not self._clean[name]:
                     whole.append(verdict)
-            elif len(reading.text) > GLANCE or not self._seems_clean(configured, reading):
+            elif len(reading.text) > GLANCE or not self._seems_clean(name, reading):
                 closer.append(name)
         return closer, tuple(whole)
 
-    @staticmethod
-    def _seems_clean(configured: ConfiguredCheck, reading: Reading) -> bool:
+    def _seems_clean(self, name: str, reading: Reading) -> bool:
         """Whether no window of the text can have a finding. What cannot say so, or fails, is asked properly."""
         try:
-            if not configured.check.clean(reading):
-                return False
-            if not configured.ladder:
-                return True
-            first = configured.ladder[0]
-            return isinstance(first, LocalBackend) and first.clean(configured.check.name, reading)
+            for look in self._looks[name] or ():
+                if not look(reading):
+                    return False
         except Exception:  # noqa: BLE001 - it fails again, and is recorded, where it is asked properly
             return False
+        return True
 
     # -- window by window ---------------------------------------------------------------------------------------------
 
@@ -259,6 +268,18 @@ class Runner:
 
     def _failed(self, name: str, error: Exception) -> Verdict:
         return Verdict(name, Outcome.ERROR, reason=_why(error), backend=self._clean[name].backend)
+
+
+def _looks(configured: ConfiguredCheck) -> tuple[Callable[[Reading], bool], ...] | None:
+    """What must all say "clean" for a text to be clean at a glance; None for a check that judges whole texts anyway."""
+    if configured.check.whole:
+        return None
+    if not configured.ladder:
+        return (configured.check.clean,)
+    first = configured.ladder[0]
+    if isinstance(first, LocalBackend):
+        return configured.check.clean, partial(first.clean, configured.check.name)
+    return (lambda _: False,)
 
 
 def _one_window(segment: Segment) -> Window:

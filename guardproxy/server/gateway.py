@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 import traceback
+from itertools import count
 
 from aiohttp import web
 
@@ -30,10 +31,12 @@ class Gateway:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._numbers = count()
+        self._prefix = f"gp-{secrets.token_hex(8)}"  # so that numbers of other processes are others
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request. Raises only where there is nobody left to answer."""
-        number = f"gp-{secrets.token_hex(12)}"
+        number = f"{self._prefix}{next(self._numbers):08x}"
         path, _, query = request.raw_path.partition("?")
         try:
             path = canonical(path)
