@@ -54,7 +54,7 @@ class Guard:
         self.judges = judges
         self.log = log
         self.key = key
-        self.needed: Mapping[Scope, tuple[str, ...]] = needed(policy)
+        self.needed: Mapping[Scope, Sequence[str]] = needed(policy)
         self._questions: set[asyncio.Task[None]] = set()  # judges asked while the text has already passed
 
     def inspection(self, exchange: Exchange, span: ExchangeSpan) -> Inspection:
@@ -127,10 +127,11 @@ class Inspection:
         for subject in subjects:
             if isinstance(subject, Segment):
                 texts.setdefault(subject.scope, []).append(subject)
-        return {
-            scope: guard.runner.closer(names, texts[scope]) if len(texts.get(scope, ())) > 1 else names
-            for scope, names in guard.needed.items()
-        }
+        wanted = dict(guard.needed)
+        for scope, segments in texts.items():
+            if len(segments) > 1 and wanted[scope]:
+                wanted[scope] = guard.runner.closer(wanted[scope], segments)
+        return wanted
 
     async def _one(self, side: Side, subject: Subject, wanted: Mapping[Scope, Sequence[str]], until: float) -> Decision:
         guard = self._guard
