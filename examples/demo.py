@@ -94,7 +94,7 @@ async def play_all(policy: str) -> list[Outcome]:
     """All scenarios in turn, with what the decision log says of each once the proxy has stopped."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "decisions.jsonl"
-        flags = ["--decision-log", str(log), *(["--policy", policy] if policy else [])]
+        flags = ["--decision-log", str(log), "--log-allowed", *(["--policy", policy] if policy else [])]
         settings = {name: value for name, value in os.environ.items() if not name.startswith("GUARDPROXY_")}
         async with (
             Upstream() as upstream,

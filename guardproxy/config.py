@@ -124,14 +124,14 @@ class Settings:
     )
 
     decision_log: str = _option(
-        "records", "", text, "FILE", "where to write a line of JSON for each decision; - for standard output", "none"
-    )
-    capture_content: bool = _option(
         "records",
-        False,
-        flag,
-        "",
-        "WRITE PROMPTS AND COMPLETIONS, personal data included, to the decision log and to telemetry",
+        "-",
+        text,
+        "FILE",
+        "where to write decisions, a line of JSON each and never content; - for standard error, '' for nowhere",
+    )
+    log_allowed: bool = _option(
+        "records", False, flag, "", "write down also the decisions that let everything pass unchanged"
     )
     log_level: str = _option(
         "records", "info", one_of(("debug", "info", "warning", "error")), "LEVEL", "debug, info, warning or error"

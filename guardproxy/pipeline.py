@@ -46,14 +46,25 @@ class Guard:
     """What judging needs and requests share: the policy, its checks and its judges. Holds nothing of any request."""
 
     def __init__(
-        self, policy: Policy, runner: Runner, judges: Mapping[str, JudgeClient], log: DecisionLog, key: bytes
+        self,
+        policy: Policy,
+        runner: Runner,
+        judges: Mapping[str, JudgeClient],
+        log: DecisionLog,
+        key: bytes,
+        *,
+        log_allowed: bool = False,
     ) -> None:
-        """`key`: for keyed hashes. `judges`: by the names that the policy's rules use."""
+        """`key`: for keyed hashes. `judges`: by the names that the policy's rules use.
+
+        `log_allowed`: what passes unchanged is logged as well.
+        """
         self.policy = policy
         self.runner = runner
         self.judges = judges
         self.log = log
         self.key = key
+        self.logs_all = log_allowed and log.enabled
         self.needed: Mapping[Scope, Sequence[str]] = needed(policy)
         self._questions: set[asyncio.Task[None]] = set()  # judges asked while the text has already passed
 
@@ -72,11 +83,12 @@ class Guard:
         return len(self._questions) >= 256
 
     async def close(self) -> None:
-        """Ends what is asked in the background, and the judges' connections."""
+        """Ends what is asked in the background, and the connections of judges and backends."""
         for asking in tuple(self._questions):
             asking.cancel()
         for judge in self.judges.values():
             await judge.close()
+        await self.runner.close()
 
 
 class Inspection:
@@ -200,8 +212,6 @@ class Inspection:
         answer = await judge.ask(wish.question, wish.text, deadline=judge.endpoint.deadline)
         verdict = {True: "violates", False: "does not violate", None: f"{answer.outcome}: {answer.reason}"}
         self._answers[wish.rule] = verdict[answer.violates]
-        if answer.outcome is not Outcome.OK:
-            self._span.failure(f"judge_{answer.outcome}")
         return answer.violates
 
     def _ask_later(self, side: Side, wish: Escalation) -> None:
@@ -222,12 +232,15 @@ class Inspection:
         """Writes down what was decided of this side. Once a side; later calls write nothing."""
         decisions, verdicts = self._decisions.pop(side, None), self._verdicts.pop(side, [])
         guard = self._guard
-        if decisions is None or not (decisions or verdicts or self._span.live or guard.log.enabled):
+        if decisions is None or not (decisions or verdicts or self._span.live or guard.logs_all):
             return
         decision = combine(decisions, guard.policy)
         self._span.decision(side, decision, self._spent[side])
-        degraded = any(verdict.outcome is Outcome.DEGRADED for verdict in verdicts)
-        guard.log.record(self.exchange, side, decision, verdicts, degraded=degraded, answers=self._answers, note=note)
+        if decisions or guard.logs_all or any(verdict.outcome is not Outcome.OK for verdict in verdicts):
+            degraded = any(verdict.outcome is Outcome.DEGRADED for verdict in verdicts)
+            guard.log.record(
+                self.exchange, side, decision, verdicts, degraded=degraded, answers=self._answers, note=note
+            )
 
 
 def _with_values(edits: Sequence[Edit], subjects: Sequence[Subject]) -> list[Edit]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ TEXTS = st.lists(st.tuples(WORDS, SEPARATORS), max_size=120).map(lambda pairs: "
 
 def pieces_of(text: str, cuts: Sequence[int]) -> list[str]:
     edges = [0, *sorted({min(cut, len(text)) for cut in cuts}), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 def chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None, **more: Any) -> bytes:
@@ -95,7 +96,7 @@ async def drive(raw: bytes, cuts: Sequence[int]) -> tuple[bytes, bool, StreamGua
     guard = StreamGuard(DIALECT, 1 << 22)
     out = b""
     edges = [0, *sorted({min(cut, len(raw)) for cut in cuts}), len(raw)]
-    for start, end in [*zip(edges, edges[1:], strict=False), (-1, -1)]:
+    for start, end in [*pairwise(edges), (-1, -1)]:
         if start < 0:
             guard.close()
         else:

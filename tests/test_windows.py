@@ -1,5 +1,7 @@
 """Windows are a function of the text alone, cover it, and never cut what must not be cut."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def in_pieces(text: str, cuts: list[int]) -> list[Window]:
     windower = Windower(segment(""))
     found: list[Window] = []
     edges = [0, *sorted({min(cut, len(text)) for cut in cuts}), len(text)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         found += windower.feed(text[start:end])
     return found + windower.finish()
 

@@ -83,14 +83,17 @@ class Rulebook:
     sha256: str
 
 
-def parse(data: bytes, name: str) -> Rulebook:
-    """The rulebook in `data`; `name` is what error messages call it. Raises ConfigError."""
+def parse(data: bytes, name: str, *, proven: bool = False) -> Rulebook:
+    """The rulebook in `data`; `name` is what error messages call it. Raises ConfigError.
+
+    `proven`: the patterns of its rules are known to be good (tests have compiled them), and are compiled when needed.
+    """
     try:
         document = yaml.load(data, Loader=_LOADER)  # noqa: S506  (a safe loader, the C one where there is one)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(f"rulebook {name}: not YAML" + (f", line {mark.line + 1}" if mark else "")) from None
-    return _Compiler(name).book(document, sha256(data).hexdigest())
+    return _Compiler(name, proven).book(document, sha256(data).hexdigest())
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class _Compiler:
     """Turns one document into a Rulebook; every error names the book and, where there is one, the rule."""
 
     name: str
+    proven: bool
     words: dict[str, str] = field(default_factory=dict)
     exceptions: dict[str, tuple[Condition, ...]] = field(default_factory=dict)
 
@@ -118,7 +122,13 @@ class _Compiler:
             self.exceptions[key] = tuple(self._conditions(conditions, f"exceptions.{key}"))
         rules, anchors = self._rules(document.get("rules"), labels)
         return Rulebook(
-            str(card["check"]), card, document["union"], labels, rules, self._set(anchors, "anchors"), digest
+            str(card["check"]),
+            card,
+            document["union"],
+            labels,
+            rules,
+            self._set(anchors, "anchors", lazy=False),
+            digest,
         )
 
     def _rules(self, entries: Any, labels: Mapping[str, str]) -> tuple[tuple[PhraseRule, ...], list[str]]:
@@ -223,9 +233,9 @@ class _Compiler:
             raise self._wrong(key, f"names unknown words {word}")
         return f"(?:{self.words[word]})"
 
-    def _set(self, patterns: list[str], key: str) -> PatternSet:
+    def _set(self, patterns: list[str], key: str, *, lazy: bool | None = None) -> PatternSet:
         try:
-            return PatternSet(patterns, ignore_case=True)
+            return PatternSet(patterns, ignore_case=True, lazy=self.proven if lazy is None else lazy)
         except ConfigError as error:
             raise self._wrong(key, str(error)) from None
 

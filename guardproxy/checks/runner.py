@@ -239,6 +239,11 @@ class Runner:
         backends = {backend.name: backend for each in self._configured.values() for backend in each.ladder}
         return {name: await backend.health() for name, backend in backends.items()}
 
+    async def close(self) -> None:
+        """Closes every backend."""
+        for backend in {id(each): each for c in self._configured.values() for each in c.ladder}.values():
+            await backend.close()
+
     # -- verdicts -----------------------------------------------------------------------------------------------------
 
     def _verdict(

@@ -43,7 +43,7 @@ class Gateway:
             route = match(request.method, path)
         except WireError as error:
             return error_response(None, number, error.status, str(error), error.code)
-        exchange = Exchange(number, route.name if route else "other", started=time.monotonic())
+        exchange = Exchange(number, route.path if route else "other", started=time.monotonic())
         target = f"{path}?{query}" if query else path
         with self._worker.telemetry.exchange(exchange, request.headers) as span:
             try:

@@ -106,7 +106,9 @@ async def _assemble(settings: Settings, policy: Policy, backends: Mapping[str, B
     log = DecisionLog.open(settings.decision_log)
     key = os.environ.get(settings.hash_key_env, "").encode() if settings.hash_key_env else b""
     runner = runner_of(policy, settings.backend, backends)
-    guard = Guard(policy, runner, judges_of(policy), log, key or secrets.token_bytes(32))
+    guard = Guard(
+        policy, runner, judges_of(policy), log, key or secrets.token_bytes(32), log_allowed=settings.log_allowed
+    )
     upstream = Upstream(
         settings.upstream, connect_timeout=settings.upstream_connect_timeout, read_timeout=settings.upstream_timeout
     )

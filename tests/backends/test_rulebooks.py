@@ -49,6 +49,15 @@ def negatives() -> Iterator[tuple[str, str]]:
         yield from ((check, text) for text in sentences(check)["negative"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_pattern_compiles(check: str) -> None:
+    for rule in packaged(check).rules:  # they are compiled when they are needed, and must not fail then
+        for patterns in (rule.patterns, *(each.patterns for each in (*rule.needs, *rule.unless))):
+            patterns.compile()
+            for number in range(len(patterns.patterns)):
+                assert list(patterns.spans(number, "")) == []
+
+
 @pytest.mark.parametrize(("check", "label", "text"), list(positives()))
 def test_found(check: str, label: str, text: str) -> None:
     answer = scores(check, text)

@@ -67,11 +67,11 @@ def test_serve_help_shows_every_setting_with_its_default(capsys: pytest.CaptureF
 
 def test_serve_hands_the_settings_on(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUARDPROXY_WORKERS", "3")
-    flags = ["--upstream", "https://api.openai.com/v1", "--port=9000", "--no-uvloop", "--capture-content"]
+    flags = ["--upstream", "https://api.openai.com/v1", "--port=9000", "--no-uvloop", "--log-allowed"]
     assert main(["serve", *flags]) == 0
     (found,) = served
     assert (found.upstream, found.port, found.workers) == ("https://api.openai.com/v1", 9000, 3)
-    assert (found.uvloop, found.capture_content) == (False, True)
+    assert (found.uvloop, found.log_allowed) == (False, True)
 
 
 @pytest.mark.parametrize(

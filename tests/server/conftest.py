@@ -23,8 +23,14 @@ checks:
       MASKED: {words: [zanzibar]}
       STOPPED: {words: [forbidden phrase]}
 rules:
-  - {id: names, where: [prompt, tool_result], if: {check: pii, labels: [EMAIL_ADDRESS], score: 0.6}, then: {rewrite: pseudonym}}
-  - {id: names-out, where: [completion, tool_call], if: {check: pii, labels: [EMAIL_ADDRESS], score: 0.6}, then: {rewrite: mask}}
+  - id: names
+    where: [prompt, tool_result]
+    if: {check: pii, labels: [EMAIL_ADDRESS], score: 0.6}
+    then: {rewrite: pseudonym}
+  - id: names-out
+    where: [completion, tool_call]
+    if: {check: pii, labels: [EMAIL_ADDRESS], score: 0.6}
+    then: {rewrite: mask}
   - {id: mask, where: everywhere, if: {check: keywords, labels: [MASKED]}, then: {rewrite: mask}}
   - {id: stop, where: everywhere, if: {check: keywords, labels: [STOPPED]}, then: block}
   - {id: failed, where: everywhere, if: {outcome: [abstained, timeout, error], checks: any}, then: block}

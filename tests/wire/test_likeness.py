@@ -56,7 +56,7 @@ def test_what_is_seen_at_a_glance_is_what_is_read(events: list[bytes]) -> None:
         assert [(s.channel, s.path, s.text) for s in delta.stretches] == [
             (likeness.stretch.channel, likeness.stretch.path, seen)  # type: ignore[union-attr]
         ]
-        assert not (delta.segments or delta.parts or delta.closes or delta.failed)
+        assert (delta.segments, delta.parts, delta.closes, delta.failed) == ((), (), (), False)
 
 
 def test_ordinary_streams_are_seen_at_a_glance() -> None:

@@ -1,5 +1,7 @@
 """SSE reading: however the bytes are split, the same events; whatever a client would read, we read."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def read(raw: bytes, cuts: list[int]) -> list[Event]:
     reader = SSEReader(1 << 20)
     events: list[Event] = []
     edges = [0, *sorted({min(cut, len(raw)) for cut in cuts}), len(raw)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         events += reader.feed(raw[start:end])
     return events + reader.finish()
 
