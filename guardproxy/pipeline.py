@@ -68,9 +68,9 @@ class Guard:
         self.needed: Mapping[Scope, Sequence[str]] = needed(policy)
         self._questions: set[asyncio.Task[None]] = set()  # judges asked while the text has already passed
 
-    def inspection(self, exchange: Exchange, span: ExchangeSpan) -> Inspection:
-        """The start of one exchange."""
-        return Inspection(self, exchange, span)
+    def inspection(self, exchange: Exchange, span: ExchangeSpan, *, restores: bool = True) -> Inspection:
+        """The start of one exchange. `restores`: it has an answer in which pseudonyms can be put back."""
+        return Inspection(self, exchange, span, restores=restores)
 
     def later(self, asking: asyncio.Task[None]) -> None:
         """Keeps a task that nobody waits for until it is done."""
@@ -94,8 +94,9 @@ class Guard:
 class Inspection:
     """One exchange, judged. Not for concurrent use of one side."""
 
-    def __init__(self, guard: Guard, exchange: Exchange, span: ExchangeSpan) -> None:
+    def __init__(self, guard: Guard, exchange: Exchange, span: ExchangeSpan, *, restores: bool = True) -> None:
         self._guard = guard
+        self._restores = restores
         self._span = span
         self.exchange = exchange
         self._vault: Vault | None = None  # made when something is hidden
@@ -183,7 +184,7 @@ class Inspection:
     def _final(self, side: Side, decision: Decision, subjects: Sequence[Subject]) -> Decision:
         """The decision with what its edits are replaced by, and with the caller's own data put back into responses."""
         if self._vault is None:
-            self._vault = Vault(secrets.token_hex(3))
+            self._vault = Vault(secrets.token_hex(3) if self._restores else "")
         edits = resolve(_with_values(decision.edits, subjects), self._vault, self._guard.key)
         if side is Side.RESPONSE and self._vault:
             for subject in subjects:

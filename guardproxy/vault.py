@@ -15,12 +15,16 @@ _REACH = 80  # no pseudonym is longer
 
 
 class Vault:
-    """The pseudonyms given out in one exchange. `nonce`: some random letters and digits, fresh for every exchange."""
+    """The pseudonyms given out in one exchange. `nonce`: some random letters and digits, fresh for every exchange.
+
+    Without a nonce nothing can be restored, as where there is no answer to restore it in (embeddings): then names do not
+    differ from one exchange to the next, so that the same text stays the same text.
+    """
 
     __slots__ = ("_counts", "_mark", "_names", "_values")
 
     def __init__(self, nonce: str) -> None:
-        self._mark = f"_{nonce}"
+        self._mark = f"_{nonce}" if nonce else ""
         self._counts: Counter[str] = Counter()
         self._names: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
@@ -37,7 +41,8 @@ class Vault:
             self._counts[label] += 1
             name = f"{label.upper()[:40]}_{self._counts[label]}{self._mark}"
             self._names[label, value] = name
-            self._values[name] = value
+            if self._mark:
+                self._values[name] = value
         return f"[{name}]"
 
     def occurrences(self, text: str) -> Iterator[tuple[int, int, str]]:

@@ -41,6 +41,13 @@ def test_a_value_that_looks_like_a_name_is_not_restored_again() -> None:
     assert restored(vault, second) == first
 
 
+def test_without_a_nonce_names_are_the_same_in_every_exchange_and_nothing_is_restored() -> None:
+    vault = Vault("")
+    assert vault.pseudonym("PERSON", "Ann") == Vault("").pseudonym("PERSON", "Ann") == "[PERSON_1]"
+    assert not vault
+    assert list(vault.occurrences("[PERSON_1]")) == []
+
+
 def test_an_empty_vault_finds_nothing() -> None:
     assert not Vault("k3f9")
     assert list(Vault("k3f9").occurrences("_k3f9]" * 100)) == []

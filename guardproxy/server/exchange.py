@@ -55,7 +55,7 @@ class GuardedExchange:
         self._exchange = exchange
         self._span = span
         self._include_usage = False
-        self._inspection = worker.guard.inspection(exchange, span)
+        self._inspection = worker.guard.inspection(exchange, span, restores=route.guards_response)
 
     async def answer(self) -> web.StreamResponse:
         """The response to return. Raises WireError and UpstreamError."""

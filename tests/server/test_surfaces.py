@@ -254,7 +254,7 @@ async def test_embeddings_moderations_models(start: Any) -> None:
     setup = await start()
     answer = await setup.client.embeddings.create(model="m", input=["hello", f"mail {MAIL}"], encoding_format="float")
     assert len(answer.data) == 2
-    assert MAIL not in json.dumps(setup.upstream.last.document)
+    assert setup.upstream.last.document["input"] == ["hello", "mail [EMAIL_ADDRESS_1]"]  # the same every time
     with pytest.raises(openai.BadRequestError):
         await setup.client.embeddings.create(model="m", input="forbidden phrase")
     with pytest.raises(openai.BadRequestError):
