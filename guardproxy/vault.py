@@ -17,7 +17,7 @@ _REACH = 80  # no pseudonym is longer
 class Vault:
     """The pseudonyms given out in one exchange. `nonce`: some random letters and digits, fresh for every exchange.
 
-    Without a nonce nothing can be restored, as where there is no answer to restore it in (embeddings): then names do not
+    Without a nonce nothing can be restored, as where there is no answer to do it in (embeddings): then names do not
     differ from one exchange to the next, so that the same text stays the same text.
     """
 
