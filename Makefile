@@ -32,7 +32,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/guardproxy policy check policies/*.yaml
+	$(BIN)/guardproxy policy check policies
 	$(BIN)/guardproxy policy test policies
 
 format: $(VENV)/.dev
