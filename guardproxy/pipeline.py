@@ -108,19 +108,23 @@ class Inspection:
     async def inspect(self, side: Side, subjects: Sequence[Subject], budget: float | None = None) -> Decision:
         """What is done with these subjects, with final edits. Never raises for anything that a check does.
 
-        `budget` in seconds; the policy's own if not given. Judging stops at the first subject that is blocked.
+        `budget` in seconds; the policy's own if not given. Where checks answer at once, judging stops at the first
+        subject that is blocked; where some have to be waited for, all subjects are judged side by side.
         """
         guard = self._guard
         started = time.monotonic()
         until = started + (guard.policy.deadline if budget is None else budget)
         decisions: list[Decision] = []
         wanted = self._wanted(subjects) if len(subjects) > 1 else guard.needed
-        for subject in subjects:
-            decision = await self._one(side, subject, wanted, until)
-            if decision is not guard.policy.allow:
-                decisions.append(decision)
-                if decision.action is Action.BLOCK:
-                    break
+        if guard.runner.waits and len(subjects) > 1:
+            decisions = await asyncio.gather(*(self._one(side, subject, wanted, until) for subject in subjects))
+        else:
+            for subject in subjects:
+                decision = await self._one(side, subject, wanted, until)
+                if decision is not guard.policy.allow:
+                    decisions.append(decision)
+                    if decision.action is Action.BLOCK:
+                        break
         combined = combine(decisions, guard.policy) if decisions else guard.policy.allow
         if combined.edits or (self._vault is not None and side is Side.RESPONSE):
             combined = self._final(side, combined, subjects)

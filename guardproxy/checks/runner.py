@@ -73,6 +73,9 @@ class Runner:
             for name, c in self._configured.items()
         }
         self._looks = {name: _looks(c) for name, c in self._configured.items()}
+        self.waits = not all(
+            c.local for c in self._configured.values()
+        )  # whether some check answers only after a while
 
     def clean(self, name: str) -> Verdict:
         """The verdict of a check that found nothing."""

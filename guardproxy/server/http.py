@@ -93,6 +93,9 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> byt
     if (request.content_length or 0) > limit:
         raise WireError("the body is too large", code="body_too_large", status=413)
     try:
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # what has been written so far is not the response's
         if request.content.is_eof():  # it is all there, as it nearly always is: no timer for nothing
             return await request.read()
         async with asyncio.timeout(seconds):

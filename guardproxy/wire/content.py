@@ -119,21 +119,31 @@ def thing(
     strange = not (item or medium) and named not in _TEXT_TYPES and voice.scope in (Scope.PROMPT, Scope.COMPLETION)
     before = len(found.segments) + len(found.parts)
     outer, spoken = found.echo, []
-    if part.get("logprobs"):
+    repeats = _repeats(part, voice)
+    if repeats:
         found.echo = (*path, "logprobs")
     for key, value in part.items():
         if key in _SPOKEN and isinstance(value, str):
             _text(found, value, (*path, key), f"{channel}.{key}", voice, embed)
             spoken.append(((*path, key), value))
-        elif key == "logprobs":
-            if not any(isinstance(part.get(name), str) and part[name] for name in _SPOKEN):
-                found.unknown(value, (*path, key), f"{channel}.{key}", voice)
-        else:
+        elif key != "logprobs" or not repeats:
             _member(found, key, value, path, channel, voice, medium or ("other" if strange else ""))
     found.echo = outer
     if strange and len(found.segments) + len(found.parts) == before and any(part[key] for key in part if key != "type"):
         found.part("other", path)
     return spoken
+
+
+def _repeats(part: dict[str, Json], voice: Voice) -> bool:
+    """Whether `logprobs` says what the part's text says, token by token: a list, in answers alone."""
+    listed = part.get("logprobs")
+    return (
+        voice.scope is Scope.COMPLETION
+        and isinstance(listed, list)
+        and bool(listed)
+        and all(isinstance(each, dict) for each in listed)
+        and any(isinstance(part.get(name), str) and part[name] for name in _SPOKEN)
+    )
 
 
 def _text(found: Finder, value: str, path: Path, channel: str, voice: Voice, embed: bool) -> None:

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from guardproxy.backends.base import Answer
-from guardproxy.backends.stub import HANG, Nonsense, Stub, abstain
+from guardproxy.backends.stub import HANG, Delay, Nonsense, Stub, abstain
 from guardproxy.errors import BackendError
 from guardproxy.testing import Cut, Delivery, Hang, Raw, faults
 
@@ -102,6 +102,30 @@ async def test_a_coding_that_is_unknown_or_a_lie(start: Any, coding: str, status
     got, _ = await post(setup, json.dumps(CLEAN).encode(), **{"Content-Encoding": coding})
     assert got == status
     assert setup.upstream.requests == []
+
+
+async def test_a_client_that_asks_before_it_sends_is_told_to(start: Any) -> None:
+    setup = await start()
+    host, port = setup.proxy.url.removeprefix("http://").removesuffix("/v1").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps(CLEAN).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode())
+    assert await asyncio.wait_for(reader.readline(), 5) == b"HTTP/1.1 100 Continue\r\n"
+    await reader.readline()
+    writer.write(body)
+    assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+
+
+async def test_texts_of_a_request_are_judged_side_by_side(start: Any, policy: str) -> None:
+    setup = await start(with_backend(policy), backends={"stub": lambda: Stub(lambda _: Delay(0.1))})
+    messages = [{"role": "user", "content": f"text {number}"} for number in range(8)]
+    began = asyncio.get_running_loop().time()
+    await setup.client.chat.completions.create(model="m", messages=messages)
+    assert asyncio.get_running_loop().time() - began < 0.7
 
 
 async def test_a_body_that_never_comes(start: Any) -> None:

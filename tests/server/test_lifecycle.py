@@ -1,6 +1,7 @@
 """Starting, health, draining and several workers."""
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from guardproxy.testing import Delivery, Upstream
 
@@ -123,6 +125,52 @@ async def test_the_command_serves_and_stops(tmp_path: Path) -> None:
     assert any(record["action"] == "rewrite" and record["side"] == "request" for record in records)
     assert "ann@" not in log.read_text() + stderr
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+class Collector:
+    """An OTLP endpoint that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.got: dict[str, bytes] = {}
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.got[request.path] = self.got.get(request.path, b"") + body
+        return web.Response(content_type="application/x-protobuf")
+
+
+async def test_telemetry_goes_out_with_the_trace_and_without_content() -> None:
+    collector = Collector()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", collector.take)
+    server = web.AppRunner(app, access_log=None)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    endpoint = f"http://127.0.0.1:{server.addresses[0][1]}"
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with Upstream() as upstream:
+        proxy = Process(upstream.url, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+        try:
+            await asyncio.to_thread(proxy.ready)
+            url = f"http://127.0.0.1:{proxy.port}/v1/chat/completions"
+            body = {"model": "m", "messages": [{"role": "user", "content": "marmalade ann@" + "example.org"}]}
+            headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "Authorization": "Bearer quince"}
+            async with aiohttp.ClientSession() as session, session.post(url, json=body, headers=headers) as response:
+                assert response.status == 200
+        finally:
+            await asyncio.to_thread(proxy.end)
+        sent = upstream.last.headers["traceparent"]
+    await server.cleanup()
+    assert sent.split("-")[1] == trace
+    assert sent.split("-")[2] != "b7ad6b7169203331"
+    assert bytes.fromhex(trace) in collector.got["/v1/traces"]
+    assert b"guardproxy.decisions" in collector.got["/v1/metrics"]
+    everything = b"".join(collector.got.values())
+    assert b"pseudonymise-personal-data" in everything
+    for secret in (b"marmalade", b"quince", b"example.org"):
+        assert secret not in everything
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")

@@ -163,6 +163,13 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("logprobs", [MARKER, [{"token": MARKER}], {"content": [{"token": MARKER}]}])
+def test_token_probabilities_in_a_request_are_text_like_any_other(logprobs: Any) -> None:
+    part = {"type": "text", "text": "hi", "logprobs": logprobs}
+    document = {"messages": [{"role": "user", "content": [part]}]}
+    assert any(MARKER in segment.text for segment in ChatDialect().request(document).segments)
+
+
 @settings(max_examples=250, deadline=None)
 @given(st.sampled_from(DOCUMENTS), st.data(), JSON)
 def test_wrong_types_anywhere_raise_nothing_and_hide_nothing(
