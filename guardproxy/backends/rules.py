@@ -53,7 +53,7 @@ class Rules(LocalBackend):
 
     def clean(self, check: str, reading: Reading) -> bool:
         """Whether no pattern of any rule occurs, whatever its neighbourhood says: a part may have another one."""
-        book, text = self._book(check), reading.data
+        book, text = self._books.get(check) or self._book(check), reading.data
         if b"_" in text:
             text = text.replace(b"_", b" ")
         found = book.anchors.hits(text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import jiter
@@ -47,18 +48,27 @@ def _named(headers: MultiMapping[str]) -> frozenset[str]:
     return frozenset(part.strip().lower() for value in headers.getall("Connection") for part in value.split(","))
 
 
+@lru_cache(maxsize=1024)
+def _is_sent(name: str) -> bool:
+    low = name.lower()
+    return low not in _NOT_SENT and not low.startswith("x-guardproxy-")
+
+
+@lru_cache(maxsize=1024)
+def _is_returned(name: str) -> bool:
+    return name.lower() not in _NOT_RETURNED
+
+
 def outbound(headers: MultiMapping[str], replaced: Mapping[str, str], *, plain: bool) -> list[tuple[str, str]]:
     """The request headers to send upstream. `plain`: the body goes out without its content encoding."""
-    dropped = _NOT_SENT | _named(headers)
+    out = [(name, value) for name, value in headers.items() if _is_sent(name)]
+    dropped = _named(headers)
     if replaced:
         dropped |= {"traceparent", "tracestate"}
-    if plain:
+    if plain and "Content-Encoding" in headers:
         dropped |= {"content-encoding"}
-    out = [
-        (name, value)
-        for name, value in headers.items()
-        if (low := name.lower()) not in dropped and not low.startswith("x-guardproxy-")
-    ]
+    if dropped:
+        out = [(name, value) for name, value in out if name.lower() not in dropped]
     out.append(("Accept-Encoding", "identity"))
     out.extend(replaced.items())
     return out
@@ -66,10 +76,11 @@ def outbound(headers: MultiMapping[str], replaced: Mapping[str, str], *, plain: 
 
 def inbound(headers: MultiMapping[str], decision: str, *, plain: bool) -> CIMultiDict[str]:
     """The response headers to return to the caller."""
-    dropped = _NOT_RETURNED | _named(headers)
+    out = CIMultiDict([(name, value) for name, value in headers.items() if _is_returned(name)])
+    for name in _named(headers):
+        out.popall(name, None)
     if plain:
-        dropped |= {"content-encoding"}
-    out = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+        out.popall("Content-Encoding", None)
     out[DECISION_HEADER] = decision
     return out
 
