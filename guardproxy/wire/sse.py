@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from guardproxy.errors import WireError
 
+_SHORT = 4096  # bytes left from the last read up to which it costs least to put the next ones behind them
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
@@ -40,9 +41,9 @@ class SSEReader:
         """The events that `data` completes."""
         if self._simple and b"\r" in data:
             self._simple = False
-        if self._simple and not self._buffer:
-            data, events = self._whole_events(data)
-            self._buffer += data
+        if self._simple and len(self._buffer) < _SHORT:
+            data, events = self._whole_events(bytes(self._buffer) + data if self._buffer else data)
+            self._buffer[:] = data
         else:
             self._buffer += data
             events = self._buffered_events()
@@ -53,7 +54,7 @@ class SSEReader:
         return events
 
     def _whole_events(self, data: bytes) -> tuple[bytes, list[Event]]:
-        """Events that begin and end in `data`, and what is left of it: the ordinary case, without another copy."""
+        """Events that begin and end in `data`, and what is left of it."""
         *bodies, rest = data.split(b"\n\n")
         events: list[Event] = []
         for body in bodies:
