@@ -33,6 +33,7 @@ from guardproxy.wire.sse import Event, SSEReader, with_data
 Subject = Segment | Window | Part
 
 DONE = b"[DONE]"
+_new = tuple.__new__  # spares the call that a NamedTuple's own __new__ costs, for every event of a stream
 
 
 class _Channel:
@@ -173,7 +174,7 @@ class StreamGuard:
             return False
         start = channel.length
         channel.length = end = start + len(text)
-        self._queue.append(_Like(event, channel, start, end, stretch))
+        self._queue.append(_new(_Like, (event, channel, start, end, stretch)))
         if windows := channel.windower.feed(text):
             self._tasks += [Task(window, channel) for window in windows]
         return True

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from guardproxy.errors import WireError
 
+_new = tuple.__new__
 _SHORT = 4096  # bytes left from the last read up to which it costs least to put the next ones behind them
 _LINE = re.compile(rb"\r\n|\n|\r")
 
@@ -59,7 +60,8 @@ class SSEReader:
         events: list[Event] = []
         for body in bodies:
             if self._started and body.startswith(b"data: ") and b"\n" not in body:
-                events.append(Event(body + b"\n\n", "", body[6:]))  # what nearly every event is
+                # What nearly every event is; made without the call that a NamedTuple's own __new__ costs.
+                events.append(_new(Event, (body + b"\n\n", "", body[6:])))
             else:
                 events.append(self._event(body + b"\n\n"))
         return rest, events
