@@ -28,7 +28,7 @@ from guardproxy.wire.base import Delta, Dialect, Json, Part, Stretch
 from guardproxy.wire.common import embedded
 from guardproxy.wire.likeness import Likeness
 from guardproxy.wire.patch import Splice, patch, splices
-from guardproxy.wire.sse import Event, SSEReader, with_data
+from guardproxy.wire.sse import PLAIN_END, Event, SSEReader, event_of, with_data
 
 Subject = Segment | Window | Part
 
@@ -100,9 +100,9 @@ class _Held:
 
 
 class _Like(NamedTuple):
-    """An event that waits and holds one growing text and nothing else."""
+    """A plain event that waits and holds one growing text and nothing else."""
 
-    event: Event
+    line: bytes
     channel: _Channel
     start: int
     end: int
@@ -130,7 +130,7 @@ class StreamGuard:
         self._tasks: list[Task] = []
         self._likeness = Likeness()
         self._kept: list[Json] = []  # delivered events that the dialect needs to end the stream properly
-        self._last: _Held | _Like | None = None  # the last delivered event
+        self._last: Event | bytes | None = None  # the last event with text that was delivered
         self.ended = False  # the stream came to its proper end
         self.failed = False  # the upstream reported an error inside the stream
 
@@ -151,22 +151,28 @@ class StreamGuard:
                 self._push(event)
         self._close("")
 
-    def _push(self, event: Event) -> None:
+    def _push(self, item: Event | bytes) -> None:
+        if type(item) is bytes:
+            self._held += len(item) + len(PLAIN_END)
+            text = self._likeness.text(item)
+            if text is not None and self._alike(item, text):
+                return
+            event = event_of(item)
+        else:
+            event = event_of(item)
+            self._held += len(event.raw)
         data = event.data
-        self._held += len(event.raw)
         if data is None or data == DONE:
             self._push_other(event)
-            return
-        text = self._likeness.text(data)
-        if text is not None and self._alike(event, text):
             return
         held = _Held(event, _parsed(data))
         self._queue.append(held)
         delta = self._dialect.delta(held.document, event.kind)
         self._read(held, delta)
-        self._likeness.learn(data, delta)
+        if type(item) is bytes:
+            self._likeness.learn(item, delta)
 
-    def _alike(self, event: Event, text: str) -> bool:
+    def _alike(self, line: bytes, text: str) -> bool:
         """Takes an event like the last ones, which continues their text; False if that text has come to its end."""
         stretch = self._likeness.stretch
         channel = self._channels.get(stretch.channel) if stretch is not None else None
@@ -174,7 +180,7 @@ class StreamGuard:
             return False
         start = channel.length
         channel.length = end = start + len(text)
-        self._queue.append(_new(_Like, (event, channel, start, end, stretch)))
+        self._queue.append(_new(_Like, (line, channel, start, end, stretch)))
         if windows := channel.windower.feed(text):
             self._tasks += [Task(window, channel) for window in windows]
         return True
@@ -266,31 +272,31 @@ class StreamGuard:
         while queue:
             held = queue[0]
             if isinstance(held, _Like):
-                event, channel, _, end, _ = held
+                line, channel, _, end, _ = held
                 if channel.decided < end:
                     break
                 channel.spoken = True
-                out.append(_changed(held) if channel.changes else event.raw)
-                self._last = held
+                out += (_changed(held),) if channel.changes else (line, PLAIN_END)
+                self._held -= len(line) + len(PLAIN_END)
+                self._last = line
             elif held.ready():
                 out.append(_written(held))
+                self._held -= len(held.event.raw)
                 if held.telling and held.document is not None and self._dialect.keep(held.document):
                     self._kept.append(held.document)
                 elif held.stretches:
-                    self._last = held
+                    self._last = held.event
             else:
                 break
             queue.popleft()
-            self._held -= len(held.event.raw)
         return b"".join(out)
 
     def delivered(self) -> list[Json]:
         """The delivered events that matter for ending the stream: those that the dialect keeps, and the last with
         text.
         """
-        if self._last is None or self._last.event.data is None:
-            return self._kept
-        return [*self._kept, _parsed(self._last.event.data)]
+        data = event_of(self._last).data if self._last is not None else None
+        return self._kept if data is None else [*self._kept, _parsed(data)]
 
     def spoken(self) -> tuple[str, ...]:
         """The channels of which text has been delivered."""
@@ -335,8 +341,8 @@ def _flat(text: str, edits: Sequence[Edit]) -> list[Splice]:
 
 def _changed(held: _Like) -> bytes:
     """The bytes of an event of one text, some of which may change."""
-    event, channel, start, end, stretch = held
-    local = channel.share(start, end)
+    line, channel, start, end, stretch = held
+    event, local = event_of(line), channel.share(start, end)
     if not local or event.data is None:
         return event.raw
     return with_data(event, patch(event.data, [Edit(stretch.path, *change) for change in local]))

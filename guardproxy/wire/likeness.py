@@ -13,6 +13,7 @@ import re
 from guardproxy.wire.base import Delta, Stretch
 from guardproxy.wire.json_text import literal_spans
 
+_FIELD = "data: "
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]+')
 
 
@@ -27,12 +28,12 @@ class Likeness:
         self._misses = 0
         self.stretch: Stretch | None = None
 
-    def text(self, data: bytes) -> str | None:
-        """The text of an event that is like the one learnt; None for any other."""
-        if self.stretch is None or not data.startswith(self._head) or not data.endswith(self._tail):
+    def text(self, line: bytes) -> str | None:
+        """The text of a plain event ("data: …") that is like the one learnt; None for any other."""
+        if self.stretch is None or not line.startswith(self._head) or not line.endswith(self._tail):
             return None
-        end = len(data) - self._size
-        middle = _PLAIN.fullmatch(data, len(self._head), end) if end > len(self._head) else None
+        end = len(line) - self._size
+        middle = _PLAIN.fullmatch(line, len(self._head), end) if end > len(self._head) else None
         if middle is None:
             return None
         self._misses = 0
@@ -41,8 +42,8 @@ class Likeness:
         except UnicodeDecodeError:
             return None
 
-    def learn(self, data: bytes, delta: Delta) -> None:
-        """Learns from an event that was read properly, if it holds one growing text and nothing else.
+    def learn(self, line: bytes, delta: Delta) -> None:
+        """Learns from a plain event that was read properly, if it holds one growing text and nothing else.
 
         Streams whose events are never alike make learning a waste: it is tried after 1, 2, 4, 8, … misses.
         """
@@ -52,9 +53,9 @@ class Likeness:
         (stretch,) = delta.stretches
         if delta.closes or delta.segments or delta.parts or delta.failed or stretch.whole or stretch.echo is not None:
             return
-        text = data.decode()
+        text = line.decode()[len(_FIELD) :]
         start, end = literal_spans(text, [stretch.path]).get(stretch.path, (0, 0))
         if end:
-            self._head, self._tail = text[: start + 1].encode(), text[end - 1 :].encode()
+            self._head, self._tail = (_FIELD + text[: start + 1]).encode(), text[end - 1 :].encode()
             self._size = len(self._tail)
             self.stretch = stretch

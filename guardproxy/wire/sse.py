@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from guardproxy.errors import WireError
 
-_new = tuple.__new__
+PLAIN_END = b"\n\n"
 _SHORT = 4096  # bytes left from the last read up to which it costs least to put the next ones behind them
 _LINE = re.compile(rb"\r\n|\n|\r")
 
@@ -24,6 +24,11 @@ class Event(NamedTuple):
     raw: bytes
     kind: str
     data: bytes | None
+
+
+def event_of(event: Event | bytes) -> Event:
+    """A plain event, given as its one line ("data: …", without the line end), as the event that it is."""
+    return Event(event + PLAIN_END, "", event[6:]) if isinstance(event, bytes) else event
 
 
 class SSEReader:
@@ -38,10 +43,11 @@ class SSEReader:
         self._started = False
         self._simple = True  # no CR so far: an event ends where two LF meet
 
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that `data` completes."""
+    def feed(self, data: bytes) -> list[Event | bytes]:
+        """The events that `data` completes; a plain one (see event_of) as its one line alone, to spare copies."""
         if self._simple and b"\r" in data:
             self._simple = False
+        events: list[Event | bytes]
         if self._simple and len(self._buffer) < _SHORT:
             data, events = self._whole_events(bytes(self._buffer) + data if self._buffer else data)
             self._buffer[:] = data
@@ -54,20 +60,16 @@ class SSEReader:
             raise WireError("a stream event is too large", code="upstream_event_too_large", status=502)
         return events
 
-    def _whole_events(self, data: bytes) -> tuple[bytes, list[Event]]:
+    def _whole_events(self, data: bytes) -> tuple[bytes, list[Event | bytes]]:
         """Events that begin and end in `data`, and what is left of it."""
         *bodies, rest = data.split(b"\n\n")
-        events: list[Event] = []
-        for body in bodies:
-            if self._started and body.startswith(b"data: ") and b"\n" not in body:
-                # What nearly every event is; made without the call that a NamedTuple's own __new__ costs.
-                events.append(_new(Event, (body + b"\n\n", "", body[6:])))
-            else:
-                events.append(self._event(body + b"\n\n"))
-        return rest, events
+        return rest, [
+            body if self._started and body.startswith(b"data: ") and b"\n" not in body else self._event(body + b"\n\n")
+            for body in bodies
+        ]
 
-    def _buffered_events(self) -> list[Event]:
-        buffer, events, position = self._buffer, list[Event](), 0
+    def _buffered_events(self) -> list[Event | bytes]:
+        buffer, events, position = self._buffer, list[Event | bytes](), 0
         while (end := self._end(max(position, self._searched))) >= 0:
             events.append(self._event(bytes(buffer[position:end])))
             position = end

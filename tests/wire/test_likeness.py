@@ -17,7 +17,9 @@ TEXT = st.text(st.sampled_from('ab"\\\n\x00é漢😀{}:,'), min_size=1, max_size
 def data(content: Any, index: int = 0, more: dict[str, Any] | None = None, *, spaced: bool = False) -> bytes:
     choice = {"index": index, "delta": {"content": content, **(more or {})}, "finish_reason": None}
     document = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-    return json.dumps(document, separators=(", ", ": ") if spaced else (",", ":"), ensure_ascii=False).encode()
+    return (
+        b"data: " + json.dumps(document, separators=(", ", ": ") if spaced else (",", ":"), ensure_ascii=False).encode()
+    )
 
 
 EVENTS = st.one_of(
@@ -46,7 +48,7 @@ def test_what_is_seen_at_a_glance_is_what_is_read(events: list[bytes]) -> None:
     for event in events:
         seen = likeness.text(event)
         try:
-            delta = DIALECT.delta(jiter.from_json(event, catch_duplicate_keys=True, allow_inf_nan=False), "")
+            delta = DIALECT.delta(jiter.from_json(event[6:], catch_duplicate_keys=True, allow_inf_nan=False), "")
         except ValueError:
             assert seen is None
             continue
@@ -63,7 +65,7 @@ def test_ordinary_streams_are_seen_at_a_glance() -> None:
     likeness = Likeness()
     first = data("one")
     assert likeness.text(first) is None
-    likeness.learn(first, DIALECT.delta(json.loads(first), ""))
+    likeness.learn(first, DIALECT.delta(json.loads(first[6:]), ""))
     assert [likeness.text(data(word)) for word in ("two", "é漢", 'a "quote"', "", "four")] == [
         "two",
         "é漢",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardproxy.errors import WireError
-from guardproxy.wire.sse import Event, SSEReader, encode, with_data
+from guardproxy.wire.sse import Event, SSEReader, encode, event_of, with_data
 
 LINES = st.sampled_from(
     [b"data: {}", b"data:x", b"data: \xc3\xa9", b"data", b": note", b"event: a", b"id: 1", b"x", b""]
@@ -23,7 +23,7 @@ def read(raw: bytes, cuts: list[int]) -> list[Event]:
     events: list[Event] = []
     edges = [0, *sorted({min(cut, len(raw)) for cut in cuts}), len(raw)]
     for start, end in pairwise(edges):
-        events += reader.feed(raw[start:end])
+        events += map(event_of, reader.feed(raw[start:end]))
     return events + reader.finish()
 
 
