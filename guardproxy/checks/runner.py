@@ -84,9 +84,12 @@ class Runner:
     async def run(self, names: Sequence[str], subject: Segment | Window, budget: float) -> list[Judged]:
         """What the checks `names` say of a text: its windows in order, or nothing if all of them found it clean.
 
-        `budget`: seconds for all of it. A Segment is complete; a Window is part of a text that still grows.
+        `budget`: seconds for all of it; with none left nothing is judged, and every check's outcome is TIMEOUT. A
+        Segment is complete; a Window is part of a text that still grows.
         """
         window = _one_window(subject) if isinstance(subject, Segment) else subject
+        if budget <= 0 and names:
+            return [Judged(window, tuple(self._late(name) for name in names))]
         names, whole = self._glance(names, Reading(window))
         if not names and not whole:
             return []
@@ -149,8 +152,7 @@ class Runner:
             if number % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
                 if time.monotonic() > until:
-                    late = Verdict(name, Outcome.TIMEOUT, reason="deadline", backend=self._clean[name].backend)
-                    return verdicts + [late] * (len(readings) - number)
+                    return verdicts + [self._late(name)] * (len(readings) - number)
             verdicts.append(self._judge_one(name, reading))
         return verdicts
 
@@ -208,6 +210,10 @@ class Runner:
             try:
                 findings = self._configured[name].check.find(reading)
                 verdicts.append(self._verdict(name, reading.window, reading, findings, answer, rung))
+            except Abstain as abstained:
+                verdicts.append(
+                    Verdict(name, Outcome.ABSTAINED, reason=str(abstained), backend=self._clean[name].backend)
+                )
             except Exception as error:  # noqa: BLE001 - the runner's very purpose: a failure is a verdict
                 verdicts.append(self._failed(name, error))
         return verdicts
@@ -273,6 +279,9 @@ class Runner:
             return self._clean[name]
         backend = rung.backend or self._clean[name].backend
         return Verdict(name, outcome, findings, scores, reason, backend, rung.elapsed)
+
+    def _late(self, name: str) -> Verdict:
+        return Verdict(name, Outcome.TIMEOUT, reason="deadline", backend=self._clean[name].backend)
 
     def _failed(self, name: str, error: Exception) -> Verdict:
         return Verdict(name, Outcome.ERROR, reason=_why(error), backend=self._clean[name].backend)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,7 @@ from guardproxy.wire.routes import Route
 
 DECISION_HEADER = "x-guardproxy-decision"
 
+_UTF8 = re.compile(r';\s*charset\s*=\s*(?:"(?:utf-?8|(?:us-)?ascii)"|utf-?8|(?:us-)?ascii)\s*(?=;|$)')
 _HOP = frozenset(
     {
         "connection",
@@ -120,7 +122,12 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> byt
 
 
 def request_document(body: bytes, headers: MultiMapping[str], limit: int) -> tuple[bytes, Any]:
-    """A request's plain body and the JSON object in it. Raises WireError."""
+    """A request's plain body and the JSON object in it. Raises WireError.
+
+    JSON is UTF-8. An upstream that believed another charset would read another text than the guard does.
+    """
+    if any("charset" in _UTF8.sub("", value.lower()) for value in headers.getall("Content-Type", ())):
+        raise WireError("the body must be in UTF-8", code="bad_charset", status=415)
     if coding := headers.get("Content-Encoding", ""):
         body = decode(body, coding, limit)
     document = parse(body, "the request body")

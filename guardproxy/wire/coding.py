@@ -8,6 +8,7 @@ from guardproxy.errors import WireError
 
 KNOWN = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _GZIP = 16 + zlib.MAX_WBITS
+MEMBERS = 64  # of one gzip body; each costs a copy of what follows it, so many small ones would cost quadratic time
 
 
 class Decoder:
@@ -27,6 +28,7 @@ class Decoder:
         self._identity = self._coding in {"", "identity"}
         self._inflate = None if self._identity else self._start(b"")
         self._fed = False
+        self._members = 1
 
     def _start(self, head: bytes) -> zlib._Decompress:
         if self._coding != "deflate":
@@ -46,6 +48,9 @@ class Decoder:
         out: list[bytes] = []
         while data:
             if self._inflate.eof:
+                self._members += 1
+                if self._members > MEMBERS:
+                    raise WireError("the body has too many members", code=self._code, status=self._status)
                 self._inflate = self._start(data)
             try:
                 piece = self._inflate.decompress(data, min(self._left + 1, 1 << 20))

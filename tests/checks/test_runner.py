@@ -116,6 +116,8 @@ async def test_a_stage_that_answers_nonsense_is_an_error(nonsense: Any) -> None:
 async def test_abstaining_says_why() -> None:
     found = await verdicts_of(Doing(raising(Abstain("language unknown"))))
     assert {(verdict.outcome, verdict.reason) for verdict in found} == {(Outcome.ABSTAINED, "language unknown")}
+    beside = await verdicts_of(Doing(raising(Abstain("language unknown"))), Slow(clean))
+    assert {(verdict.outcome, verdict.reason) for verdict in beside} == {(Outcome.ABSTAINED, "language unknown")}
 
 
 @pytest.mark.parametrize("make", [Slow, Local])

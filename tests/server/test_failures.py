@@ -1,7 +1,9 @@
 """Failures and bad input: a clear error in the API's shape, nothing unguarded, and a proxy that goes on."""
 
 import asyncio
+import base64
 import gzip
+import io
 import json
 import zlib
 from typing import Any
@@ -24,7 +26,7 @@ async def post(setup: Any, body: Any, path: str = "/chat/completions", **headers
     async with (
         aiohttp.ClientSession() as session,
         session.post(
-            setup.proxy.url + path, data=data, headers={"Content-Type": "application/json", **headers}
+            setup.proxy.url + path, data=io.BytesIO(data), headers={"Content-Type": "application/json", **headers}
         ) as response,
     ):
         raw = await response.read()
@@ -94,6 +96,42 @@ async def test_bombs_are_refused_and_honest_compression_is_read(start: Any, codi
     assert status == 200
     assert setup.upstream.last.document == CLEAN
     assert "Content-Encoding" not in setup.upstream.last.headers
+
+
+async def test_a_body_of_very_many_small_gzip_members_is_refused_at_once(start: Any) -> None:
+    setup = await start()
+    status, document = await post(setup, gzip.compress(b"") * 100_000, **{"Content-Encoding": "gzip"})
+    assert (status, document["error"]["code"]) == (400, "bad_content_encoding")
+    few = gzip.compress(b'{"model": "m", ') + gzip.compress(b'"messages": []}')
+    assert (await post(setup, few, **{"Content-Encoding": "gzip"}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-7", "UTF-16", '"utf-16le"', "latin-1", "utf-8; charset=utf-7", "utf-8; charset*=us-ascii''utf-7"]
+)
+async def test_a_charset_that_would_make_the_body_say_something_else_is_refused(start: Any, charset: str) -> None:
+    setup = await start()
+    hidden = "+" + base64.b64encode("forbidden phrase".encode("utf-16-be")).decode().rstrip("=") + "-"
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": hidden}]}).encode()
+    assert "forbidden phrase" in body.decode("utf-7")
+    status, document = await post(setup, body, **{"Content-Type": f"application/json; charset={charset}"})
+    assert (status, document["error"]["code"]) == (415, "bad_charset")
+    assert setup.upstream.requests == []
+    for good in ("utf-8", '"UTF-8"', "us-ascii"):
+        assert (await post(setup, CLEAN, **{"Content-Type": f"application/json; charset={good}"}))[0] == 200
+
+
+async def test_very_many_messages_neither_hold_up_others_nor_outlast_the_deadline(start: Any, policy: str) -> None:
+    setup = await start(policy.replace("unguarded: deny", "unguarded: deny\ndeadline: 200ms"))
+    messages = [{"role": "user", "content": f"Zanzibar, time and again, number {number}"} for number in range(30_000)]
+    many = asyncio.create_task(post(setup, {"model": "m", "messages": messages}))
+    answered = 0
+    while not many.done():
+        await post(setup, CLEAN)
+        answered += 1
+    status, document = await many
+    assert (status, document["error"]["code"]) == (400, "content_filter")  # what was not judged in time is not clean
+    assert answered > 2
 
 
 @pytest.mark.parametrize(("coding", "status"), [("br", 415), ("gzip", 400), ("deflate", 400), ("gzip, br", 415)])
