@@ -102,6 +102,14 @@ class Settings:
     backend: str = _option(
         "policy", "rules", _name, "NAME", "what answers for checks with a model stage where the policy names no ladder"
     )
+    adapters: str = _option(
+        "policy",
+        "",
+        text,
+        "DIR",
+        "folder of the small models' adapters (see manifest.json there)",
+        "those that come along",
+    )
     hash_key_env: str = _option(
         "policy",
         "",

@@ -158,7 +158,8 @@ class Inspection:
             return self._part(subject)
         segment = subject.segment if isinstance(subject, Window) else subject
         names = wanted[segment.scope]
-        judged = await guard.runner.run(names, subject, until - time.monotonic()) if names else ()
+        budget = until - time.monotonic()
+        judged = await guard.runner.run(names, subject, budget, tenant=self.exchange.tenant) if names else ()
         self._note(side, guard.needed[segment.scope], judged)
         if not judged:
             return guard.policy.allow

@@ -12,12 +12,15 @@ from guardproxy.types import Window
 
 
 class Reading:
-    """One window's text, normalised once for all the checks that read it."""
+    """One window's text, normalised once for all the checks that read it.
 
-    __slots__ = ("_data", "_plain", "window")
+    `tenant`: whose text it is, so that what is remembered of it is never told to another; "" where nobody said.
+    """
 
-    def __init__(self, window: Window) -> None:
-        self.window = window
+    __slots__ = ("_data", "_plain", "tenant", "window")
+
+    def __init__(self, window: Window, tenant: str = "") -> None:
+        self.window, self.tenant = window, tenant
         self._plain: Plain | None = None
         self._data: bytes | None = None
 

@@ -6,6 +6,7 @@ raises BackendError, and the runner falls to the next rung. An Answer may abstai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,8 +37,12 @@ class Backend(Protocol):
     @property
     def version(self) -> str: ...
 
-    async def classify(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]:
-        """One answer for each reading, in order. Raises BackendError."""
+    async def classify(self, check: str, readings: Sequence[Reading], *, budget: float = math.inf) -> Sequence[Answer]:
+        """One answer for each reading, in order. Raises BackendError.
+
+        `budget`: seconds until nobody waits for the answer any more. A backend that cannot keep it had better say so at
+        once, so that the next rung has the time; it need not enforce it.
+        """
         ...
 
     async def health(self) -> str:
@@ -61,7 +66,7 @@ class LocalBackend:
         """True only if no part of this text, read by itself, could have a score or a finding. Cheap, or False."""
         return False
 
-    async def classify(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]:
+    async def classify(self, check: str, readings: Sequence[Reading], *, budget: float = math.inf) -> Sequence[Answer]:
         """The same as classify_now()."""
         return self.classify_now(check, readings)
 

@@ -92,8 +92,8 @@ class Stub(_Scripted):
     `script`: what to reply to which text; a text that no key occurs in gets NOTHING. `unhealthy`: what health() says.
     """
 
-    async def classify(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]:
-        """One answer for each reading, as the script says. Raises what the script says."""
+    async def classify(self, check: str, readings: Sequence[Reading], *, budget: float = math.inf) -> Sequence[Answer]:
+        """One answer for each reading, as the script says, whatever the budget. Raises what the script says."""
         self._count(check, readings)
         return _batch([await self._settle(self._reply(reading)) for reading in readings], readings)
 

@@ -81,11 +81,13 @@ class Runner:
         """The verdict of a check that found nothing."""
         return self._clean[name]
 
-    async def run(self, names: Sequence[str], subject: Segment | Window, budget: float) -> list[Judged]:
+    async def run(
+        self, names: Sequence[str], subject: Segment | Window, budget: float, *, tenant: str = ""
+    ) -> list[Judged]:
         """What the checks `names` say of a text: its windows in order, or nothing if all of them found it clean.
 
         `budget`: seconds for all of it; with none left nothing is judged, and every check's outcome is TIMEOUT. A
-        Segment is complete; a Window is part of a text that still grows.
+        Segment is complete; a Window is part of a text that still grows. `tenant`: whose text it is.
         """
         window = _one_window(subject) if isinstance(subject, Segment) else subject
         if budget <= 0 and names:
@@ -95,7 +97,7 @@ class Runner:
             return []
         windows = windows_of(subject) if isinstance(subject, Segment) and names else [window]
         until = time.monotonic() + budget
-        readings = [Reading(window) for window in windows]
+        readings = [Reading(window, tenant) for window in windows]
         waiting = [name for name in names if not self._configured[name].local]
         tasks = [asyncio.ensure_future(self._ladder(name, readings, until)) for name in waiting]
         try:
@@ -231,7 +233,7 @@ class Runner:
                 else:
                     slow = sum(not isinstance(other, LocalBackend) for other in configured.ladder[number:])
                     share = (until - time.monotonic()) / slow
-                    answers = await _within(backend.classify(name, readings), share)
+                    answers = await _within(backend.classify(name, readings, budget=share), share)
                 answers = _checked(answers, readings)
             except TimeoutError:
                 failure, outcome = f"{backend.name}: deadline", Outcome.TIMEOUT

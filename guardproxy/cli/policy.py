@@ -111,11 +111,14 @@ async def _decisions(policy: Policy, cases: Sequence[Case]) -> list[Decision]:
         return [decide(policy, case) for case in cases]
     runner, names = runner_of(policy), needed(policy)
     decisions: list[Decision] = []
-    for case in cases:
-        if case.verdicts is not None:
-            decisions.append(decide(policy, case))
-            continue
-        judged = await runner.run(names[case.scope], case.segment, _PATIENCE)
-        parts = [evaluate(policy, case.scope, case.role, each.verdicts, each.window) for each in judged]
-        decisions.append(combine(parts, policy))
+    try:
+        for case in cases:
+            if case.verdicts is not None:
+                decisions.append(decide(policy, case))
+                continue
+            judged = await runner.run(names[case.scope], case.segment, _PATIENCE)
+            parts = [evaluate(policy, case.scope, case.role, each.verdicts, each.window) for each in judged]
+            decisions.append(combine(parts, policy))
+    finally:
+        await runner.close()
     return decisions

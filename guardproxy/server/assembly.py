@@ -3,45 +3,78 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from guardproxy.backends.base import Backend
 from guardproxy.backends.rules import Rules
 from guardproxy.checks.registry import specs
 from guardproxy.checks.runner import ConfiguredCheck, Runner
-from guardproxy.errors import ConfigError, PolicyError
+from guardproxy.config import Settings
+from guardproxy.errors import BackendError, ConfigError, PolicyError
 from guardproxy.escalation import JudgeClient, JudgeEndpoint
 from guardproxy.policy.evaluate import needed
 from guardproxy.policy.model import CheckConfig, Policy
 
-BackendMaker = Callable[[], Backend]
-BACKENDS: Mapping[str, BackendMaker] = {"rules": Rules.load}
-"""How a rung is made; once a worker, however many checks name it."""
+CheckSets = Sequence[frozenset[str]]
+"""The checks that a backend is asked for, as they are asked for together: a set for each scope that asks, prompts'
+first, no set twice."""
+
+BackendMaker = Callable[[CheckSets], Backend]
+"""Raises BackendError, which says why, where the backend cannot serve one of the checks."""
+
+LAST_RUNG = "rules"
+
+
+def backends_of(settings: Settings) -> Mapping[str, BackendMaker]:
+    """How each rung is made; once a worker, however many checks name it."""
+
+    def onnx(sets: CheckSets) -> Backend:
+        from guardproxy.backends.onnx.backend import Onnx, cores  # imports ONNX Runtime, which rules do without
+
+        return Onnx.load(settings.adapters or None, sets, workers=max(cores() // settings.workers, 1))
+
+    return {"rules": lambda _: Rules.load(), "onnx": onnx}
+
+
+BACKENDS: Mapping[str, BackendMaker] = backends_of(Settings())
+"""The rungs that exist, made as the default settings say."""
 
 
 def runner_of(policy: Policy, backend: str = "", backends: Mapping[str, BackendMaker] = BACKENDS) -> Runner:
     """A runner for the checks that the policy's rules name.
 
     `backend`, if given, takes the place of the default ladder of every check that has a model stage and for which the
-    policy sets none. Raises PolicyError for a backend that does not exist.
+    policy sets none; below it, the rules answer when it does not. Raises PolicyError for a backend that does not exist
+    or has no such check, and ConfigError where one cannot be loaded.
     """
     known = specs()
-    made: dict[str, Backend] = {}
-    configured: dict[str, ConfiguredCheck] = {}
-    for name in dict.fromkeys(check for names in needed(policy).values() for check in names):
-        config = policy.checks.get(name) or CheckConfig(name)
-        spec = known[name]
+    wanted = needed(policy)
+    configs = {name: policy.checks.get(name) or CheckConfig(name) for names in wanted.values() for name in names}
+    ladders: dict[str, tuple[str, ...]] = {}
+    for name, config in configs.items():
         ladder = config.ladder
         if ladder is None:
-            ladder = (backend,) if spec.ladder and backend else spec.ladder
+            ladder = known[name].ladder
+            if ladder and backend:
+                ladder = tuple(dict.fromkeys((backend, LAST_RUNG)))
         for rung in ladder:
             if rung not in backends:
                 raise PolicyError(f"checks.{name}.ladder: there is no backend {rung}; there are: {', '.join(backends)}")
-            if rung not in made:
-                made[rung] = backends[rung]()
-        rungs = tuple(made[rung] for rung in ladder)
-        configured[name] = ConfiguredCheck(spec.build(config.options), rungs, config.deadline)
-    return Runner(configured)
+        ladders[name] = ladder
+    checks = {name: known[name].build(config.options) for name, config in configs.items()}
+    made: dict[str, Backend] = {}
+    for rung in dict.fromkeys(rung for ladder in ladders.values() for rung in ladder):
+        sets = (frozenset(name for name in names if rung in ladders[name]) for names in wanted.values())
+        try:
+            made[rung] = backends[rung](tuple(dict.fromkeys(each for each in sets if each)))
+        except BackendError as error:
+            raise PolicyError(f"the backend {rung} cannot serve this policy: {error}") from None
+    return Runner(
+        {
+            name: ConfiguredCheck(checks[name], tuple(made[rung] for rung in ladders[name]), config.deadline)
+            for name, config in configs.items()
+        }
+    )
 
 
 def judges_of(policy: Policy) -> dict[str, JudgeClient]:

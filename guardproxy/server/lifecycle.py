@@ -22,7 +22,7 @@ from guardproxy.audit import DecisionLog
 from guardproxy.config import Settings
 from guardproxy.pipeline import Guard
 from guardproxy.policy.model import Policy
-from guardproxy.server.assembly import BACKENDS, BackendMaker, judges_of, runner_of
+from guardproxy.server.assembly import BackendMaker, backends_of, judges_of, runner_of
 from guardproxy.server.gateway import Gateway
 from guardproxy.server.worker import Worker
 from guardproxy.telemetry import Telemetry
@@ -39,10 +39,11 @@ def without_extensions() -> bool:
 class Server:
     """A worker that listens. start() and stop() once each; `proxy` and `admin` are its addresses in between."""
 
-    def __init__(self, settings: Settings, policy: Policy, backends: Mapping[str, BackendMaker] = BACKENDS) -> None:
+    def __init__(self, settings: Settings, policy: Policy, backends: Mapping[str, BackendMaker] | None = None) -> None:
+        """`backends`: how rungs are made; as the settings say if not given."""
         self._settings = settings
         self._policy = policy
-        self._backends = backends
+        self._backends = backends_of(settings) if backends is None else backends
         self._runners: list[web.BaseRunner] = []
         self.worker: Worker | None = None
         self.proxy = self.admin = ""

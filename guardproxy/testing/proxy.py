@@ -8,7 +8,7 @@ from typing import Any, Self
 from guardproxy.checks.registry import specs
 from guardproxy.config import Settings
 from guardproxy.policy.load import load, locate, parse
-from guardproxy.server.assembly import BACKENDS, BackendMaker
+from guardproxy.server.assembly import BackendMaker, backends_of
 from guardproxy.server.lifecycle import Server
 
 
@@ -19,7 +19,7 @@ class Proxy:
         client = AsyncOpenAI(base_url=proxy.url, api_key="any")
 
     `policy`: a policy's YAML, or the name of one that comes along. `backends`: further rungs that its ladders may name,
-    such as {"stub": lambda: Stub(…)}. The rest are settings, as on the command line.
+    such as {"stub": lambda _: Stub(…)}. The rest are settings, as on the command line.
     """
 
     def __init__(
@@ -30,14 +30,11 @@ class Proxy:
         backends: Mapping[str, BackendMaker] | None = None,
         **settings: Any,
     ) -> None:
-        known = {**BACKENDS, **(backends or {})}
         values = {"shutdown_timeout": "2s", **settings, "upstream": upstream, "port": 0, "admin_port": 0}
+        own = Settings.load({name: str(value) for name, value in values.items()}, {})
+        known = {**backends_of(own), **(backends or {})}
         read = parse if "\n" in policy else lambda name, checks, backends: load(locate(name), checks, backends=backends)
-        self._server = Server(
-            Settings.load({name: str(value) for name, value in values.items()}, {}),
-            read(policy, specs(), backends=known),
-            known,
-        )
+        self._server = Server(own, read(policy, specs(), backends=known), known)
 
     @property
     def url(self) -> str:

@@ -46,7 +46,7 @@ class Slow:
     def __init__(self, behaviour: Callable[[Sequence[Reading]], Any], name: str = "slow", pause: float = 0.0) -> None:
         self.name, self._behaviour, self._pause = name, behaviour, pause
 
-    async def classify(self, check: str, readings: Sequence[Reading]) -> Sequence[Answer]:
+    async def classify(self, check: str, readings: Sequence[Reading], *, budget: float = 0) -> Sequence[Answer]:
         await asyncio.sleep(self._pause)
         return self._behaviour(readings)
 
@@ -146,7 +146,7 @@ async def test_a_backend_that_fails_alone_is_an_error_and_with_a_rung_below_degr
 
 
 async def test_a_backend_that_hangs_times_out_and_a_lower_rung_still_answers() -> None:
-    async def forever(_: Any, __: Any) -> Any:
+    async def forever(_: Any, __: Any, *, budget: float) -> Any:
         while True:
             try:
                 await asyncio.sleep(3600)

@@ -161,7 +161,7 @@ async def test_a_client_that_asks_before_it_sends_is_told_to(start: Any) -> None
 async def test_texts_of_a_request_are_judged_side_by_side(start: Any, policy: str) -> None:
     patient = with_backend(policy).replace("deadline: 200ms", "deadline: 30s")
     patient = patient.replace("unguarded: deny", "unguarded: deny\ndeadline: 30s")
-    setup = await start(patient, backends={"stub": lambda: Stub(lambda _: Delay(0.25))})
+    setup = await start(patient, backends={"stub": lambda _: Stub(lambda _: Delay(0.25))})
     messages = [{"role": "user", "content": f"text {number}"} for number in range(60)]
     began = asyncio.get_running_loop().time()
     await setup.client.chat.completions.create(model="m", messages=messages)
@@ -318,7 +318,7 @@ def with_backend(policy: str, extra: str = "") -> str:
     ids=lambda reply: getattr(reply, "name", type(reply).__name__),
 )
 async def test_a_check_that_fails_is_never_clean(start: Any, say: Any, policy: str, reply: Any) -> None:
-    stubs = {"stub": lambda: Stub(lambda _: reply)}
+    stubs = {"stub": lambda _: Stub(lambda _: reply)}
     setup = await start(with_backend(policy), backends=stubs)
     with pytest.raises(openai.BadRequestError) as raised:
         await setup.client.chat.completions.create(model="m", messages=say("hi"))
@@ -331,7 +331,7 @@ async def test_the_policy_may_let_a_failed_check_pass_for_prompts_alone(start: A
     policy = with_backend(policy, opened).replace(
         "  - {id: failed, where: everywhere", "  - {id: failed, where: [completion]"
     )
-    setup = await start(policy, backends={"stub": lambda: Stub(lambda _: BackendError("down"))})
+    setup = await start(policy, backends={"stub": lambda _: Stub(lambda _: BackendError("down"))})
     answer = await setup.client.chat.completions.create(model="m", messages=say("hi"))
     assert answer.choices[0].finish_reason == "content_filter"  # the prompt passed, the completion did not
     assert len(setup.upstream.requests) == 1
@@ -339,7 +339,7 @@ async def test_the_policy_may_let_a_failed_check_pass_for_prompts_alone(start: A
 
 async def test_a_slow_check_holds_up_nobody_else(start: Any, say: Any, policy: str) -> None:
     setup = await start(
-        with_backend(policy), backends={"stub": lambda: Stub({"slow": HANG, "rude": Answer({"toxic": 0.9})})}
+        with_backend(policy), backends={"stub": lambda _: Stub({"slow": HANG, "rude": Answer({"toxic": 0.9})})}
     )
     slow = asyncio.create_task(setup.client.chat.completions.create(model="m", messages=say("slow")))
     with pytest.raises(openai.BadRequestError):
