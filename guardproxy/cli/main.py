@@ -49,6 +49,7 @@ _COMMANDS = {
     "checks": "list the checks and what they find",
     "decisions": "look up what was decided, and why",
     "bench": "measure what the proxy adds in your own set-up",
+    "train": "train an adapter from labelled rows",
 }
 
 

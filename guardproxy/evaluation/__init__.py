@@ -1,0 +1,1 @@
+"""Honest measurement: labelled rows, metrics with their intervals, calibration, reports."""
