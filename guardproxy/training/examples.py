@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from guardproxy.backends.onnx.encode import Encoder, Slice
 from guardproxy.evaluation.datasets import ENTITIES, IGNORED, LABELS, Row, Span
 from guardproxy.normalise import normalise
+from guardproxy.training.augment import augmented
 from guardproxy.training.config import Source
 from guardproxy.training.sampling import offends
 
@@ -39,6 +40,8 @@ def example(
     row: Row, source: Source, tasks: Sequence[str], encoder: Encoder, weak: float, random: np.random.Generator
 ) -> Example:
     """One slice of the row, as `random` has it."""
+    if "pii" in tasks and row.split == "train":
+        row = augmented(row, random)
     text = normalise(row.text).text
     role = str(random.choice(source.roles)) if source.roles else row.role
     slices = encoder.encode(text, role)
