@@ -44,6 +44,7 @@ class Encoder:
     """Tokenises texts. Safe to use from several threads at once.
 
     `max_tokens`: the length of a slice, frame included. `overlap`: tokens that a slice shares with the one before.
+    `unknown`: the id of a word that the vocabulary does not have.
     """
 
     def __init__(self, tokenizer: Path, max_tokens: int = 128, overlap: int = 32) -> None:
@@ -53,7 +54,7 @@ class Encoder:
         self._tokenizer.encode_special_tokens = True
         self.max_tokens, self.overlap = max_tokens, overlap
         self._start, self._end = self._id("[CLS]"), self._id("[SEP]")
-        self._unknown = self._id("[UNK]")
+        self.unknown = self._id("[UNK]")
         self._roles = {role: self._id(word) for role, word in ROLES.items()}
 
     def _id(self, token: str) -> int:
@@ -77,7 +78,7 @@ class Encoder:
             np.array([self._start, self._roles[role], *ids, self._end], dtype=np.int64),
             np.array([0, 0, *shapes, 0], dtype=np.int64),
             [(0, 0), (0, 0), *offsets, (0, 0)],
-            ids.count(self._unknown),
+            ids.count(self.unknown),
         )
 
 
