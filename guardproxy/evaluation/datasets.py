@@ -108,6 +108,17 @@ def read_all(folders: Iterable[Path]) -> list[Row]:
     return rows
 
 
+def second(folders: Iterable[Path]) -> dict[str, dict[str, int]]:
+    """Labels that another person gave, by row id: of own rows that have `second`, the labels that are true."""
+    found: dict[str, dict[str, int]] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.jsonl"))):
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if '"second"' in line and isinstance((data := json.loads(line)).get("second"), list):
+                    found[data["id"]] = _own(data["second"], data.get("unknown", ()))
+    return found
+
+
 def parted(rows: Iterable[Row], dev: int = 12) -> list[Row]:
     """The rows; of those that no author has put into a split, one in `dev` is set aside for development, by its id."""
     return [
@@ -146,11 +157,19 @@ def _row(data: Mapping[str, Any]) -> Row:
 
 
 def _own(true: Collection[str], unknown: Collection[str]) -> dict[str, int]:
-    """Our own rows name what is true of them; all else of the vocabulary is false, but for what they call unknown."""
-    every = [label for check, labels in LABELS.items() if check != "pii" for label in labels]
-    if stray := (set(true) | set(unknown)) - set(every):
+    """Our own rows name what is true of them; all else of the vocabulary is false, but for what they call unknown.
+
+    Where a union is unknown, so are those of its parts that are not named.
+    """
+    found: dict[str, int] = {}
+    for check, labels in LABELS.items():
+        if check != "pii":
+            vague = labels[0] in unknown
+            found |= {label: int(label in true) for label in labels if label in true or not vague or label == "toxic"}
+    every = {label for check, labels in LABELS.items() if check != "pii" for label in labels}
+    if stray := (set(true) | set(unknown)) - every:
         raise ValueError(f"no such label: {', '.join(sorted(stray))}")
-    return {label: int(label in true) for label in every if label not in unknown}
+    return {label: value for label, value in found.items() if label in true or label not in unknown}
 
 
 def _labels(labels: Mapping[str, Any]) -> dict[str, int]:
