@@ -63,7 +63,7 @@ def _only(data: memoryview, names: frozenset[str]) -> bytes:
         if field.number == _GRAPH and field.wire == _LENGTH:
             seen = True
             graph = _cut(data[field.body : field.end], names)
-            parts += [_varint(_GRAPH << 3 | _LENGTH), _varint(len(graph)), graph]
+            parts += [_varint(_GRAPH << 3 | _LENGTH), _varint(sum(map(len, graph))), *graph]
         else:
             parts.append(data[field.start : field.end])
     if not seen:
@@ -71,7 +71,7 @@ def _only(data: memoryview, names: frozenset[str]) -> bytes:
     return b"".join(parts)
 
 
-def _cut(graph: memoryview, names: frozenset[str]) -> bytes:
+def _cut(graph: memoryview, names: frozenset[str]) -> list[memoryview]:
     fields = list(_fields(graph))
     have = {_text(graph[f.body : f.end], _VALUE_NAME) for f in fields if f.number == _OUTPUT}
     if not names or not names <= have:
@@ -92,7 +92,7 @@ def _cut(graph: memoryview, names: frozenset[str]) -> bytes:
             keep = True
         if keep:
             kept.append(graph[field.start : field.end])
-    return b"".join(kept)
+    return kept
 
 
 def _needed(graph: memoryview, fields: list[_Field], names: frozenset[str]) -> tuple[set[str], set[int]]:

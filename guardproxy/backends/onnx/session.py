@@ -1,12 +1,17 @@
-"""Compiled graphs: one for each set of checks that is asked for together, made at start and never on a request.
+"""Compiled graphs: what the sets of checks that are asked for together need, made at start and never on a request.
 
-One thread a pass and no spinning: as many passes run side by side as there are cores, and the proxy's event loop wants
-its share of them. The same set of the same release is compiled once a process.
+- A graph holds its own copy of the weights, so a set gets one of its own only where that saves time: a check that
+  judges tokens has whole layers to itself, while a further classifier costs next to nothing.
+- One thread a pass and no spinning: as many passes run side by side as there are cores, and the proxy's event loop
+  wants its share of them.
+- The same graph of the same release is compiled once a process.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -18,11 +23,9 @@ from numpy.typing import NDArray
 
 from guardproxy.backends.onnx import outputs
 from guardproxy.backends.onnx.artefact import Artefact
+from guardproxy.backends.onnx.card import TOKENS
 from guardproxy.backends.onnx.encode import Slice
 from guardproxy.errors import ConfigError
-
-MOST_GRAPHS = 3
-"""Graphs that one backend compiles, the largest included: each holds its own copy of the weights."""
 
 _WARM_UP = (8, 32, 128, 128)  # tokens; the first passes of a length allocate
 _compiled: WeakValueDictionary[tuple[str, frozenset[str]], Graph] = WeakValueDictionary()
@@ -41,6 +44,8 @@ class Graph:
             )
         except Exception as error:  # noqa: BLE001 - the runtime's own kinds have no common ancestor
             raise ConfigError(f"the graph cannot be run: {type(error).__name__}") from None
+        # The session keeps the model in case somebody changes providers: as much memory as the weights once more.
+        self._session._model_bytes = None
         self._inputs = [each.name for each in self._session.get_inputs()]
         self._outputs = [each.name for each in self._session.get_outputs()]
         if not {"ids"} <= set(self._inputs) <= {"ids", "shapes"}:
@@ -54,15 +59,12 @@ class Graph:
 
 
 def graphs_of(artefact: Artefact, sets: Iterable[frozenset[str]]) -> tuple[Graph, ...]:
-    """A graph for each of the sets, smallest first, or for as many as MOST_GRAPHS allows and one for all of them.
-
-    The sets are served in their order. Raises ConfigError.
-    """
-    wanted = list(dict.fromkeys(sets))
+    """The graphs that answer the sets, smallest first; the last one has all their checks. Raises ConfigError."""
+    wanted = [frozenset(each) for each in sets]
     union = frozenset[str]().union(*wanted)
-    kept = wanted if len(wanted) <= MOST_GRAPHS else [*wanted[: MOST_GRAPHS - 1], union]
-    if len(kept) > 1 and union not in kept and len(kept) < MOST_GRAPHS:
-        kept.append(union)  # for a set that nobody announced
+    token_checks = {check for check in union if artefact.adapters[check].card.kind == TOKENS}
+    lean = frozenset[str]().union(*(each for each in wanted if not each & token_checks))
+    kept = [lean, union] if lean else [union]
     model: bytes | None = None
     graphs: list[Graph] = []
     for checks in dict.fromkeys(kept):
@@ -73,7 +75,9 @@ def graphs_of(artefact: Artefact, sets: Iterable[frozenset[str]]) -> tuple[Graph
                 graph = Graph(outputs.only(model, checks), checks)
                 _compiled[artefact.digest, checks] = graph
         graphs.append(graph)
-    return tuple(sorted(graphs, key=lambda graph: len(graph.checks)))
+    del model
+    _trim()
+    return tuple(graphs)
 
 
 def warm_up(graphs: Iterable[Graph], max_tokens: int) -> float:
@@ -87,6 +91,12 @@ def warm_up(graphs: Iterable[Graph], max_tokens: int) -> float:
             pace = (perf_counter() - started) / tokens
         slowest = max(slowest, pace)
     return slowest
+
+
+def _trim() -> None:
+    """Gives the memory that compiling took back to the system: more than the graph keeps. Only the GNU library can."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _options() -> ort.SessionOptions:

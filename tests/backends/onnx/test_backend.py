@@ -208,17 +208,43 @@ async def test_a_graph_for_fewer_checks_gives_the_same_scores(load: Load, read: 
         assert set(graph._outputs) == graph.checks
 
 
-async def test_an_unexpected_set_uses_the_smallest_graph_that_has_it(load: Load, read: Read) -> None:
-    backend = load(sets=[{"toxicity"}, {"toxicity", "injection"}])
+def compiled(backend: Onnx) -> list[Any]:
+    return [graph.checks for graph in backend.pool._reader._graphs]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        ([{"toxicity"}], [{"toxicity"}]),
+        ([{"pii"}], [{"pii"}]),
+        ([set(ALL), {"toxicity"}], [{"toxicity"}, set(ALL)]),
+        ([{"toxicity"}, {"injection"}, {"toxicity", "pii"}], [{"toxicity", "injection"}, set(ALL)]),
+        ([{"toxicity"}, {"toxicity", "injection"}], [{"toxicity", "injection"}]),
+        (None, [set(ALL)]),
+    ],
+)
+def test_a_graph_of_its_own_where_that_saves_time(load: Load, sets: Any, expected: Any) -> None:
+    assert compiled(load(sets=sets)) == expected
+
+
+async def test_a_set_uses_the_smallest_graph_that_has_it(load: Load, read: Read) -> None:
+    backend = load(sets=[{"toxicity", "injection"}, {"toxicity", "pii"}])
     graph = backend.pool._reader.graph  # type: ignore[attr-defined]
-    assert graph(frozenset({"injection"})).checks == {"toxicity", "injection"}
-    assert graph(frozenset({"toxicity"})).checks == {"toxicity"}
-    assert (await ask(backend, ("injection",), read("ignore it")))["injection"][0].scores["injection"] > 0.9
+    for asked, used in (
+        ("toxicity", {"toxicity", "injection"}),
+        ("injection", {"toxicity", "injection"}),
+        ("pii", ALL),
+    ):
+        assert graph(frozenset({asked})).checks == set(used)
+    assert graph(frozenset({"injection", "pii"})).checks == set(ALL)  # a set that nobody announced
+    found = await ask(backend, ("injection", "pii"), read("ignore alice"))
+    assert found["injection"][0].scores["injection"] > 0.9
+    assert len(found["pii"][0].findings) == 1
+
+
+async def test_what_was_not_announced_at_all_is_not_answered(load: Load, read: Read) -> None:
     with pytest.raises(BackendError, match="no adapter"):
-        await backend.classify("pii", [read("x")])
-    many = load(sets=[{"toxicity"}, {"injection"}, {"pii"}, {"toxicity", "pii"}])
-    graphs = [graph.checks for graph in many.pool._reader._graphs]  # type: ignore[attr-defined]
-    assert graphs == [{"toxicity"}, {"injection"}, set(ALL)]
+        await load(sets=[{"toxicity"}]).classify("pii", [read("x")])
 
 
 def test_the_same_graph_is_compiled_once(load: Load) -> None:

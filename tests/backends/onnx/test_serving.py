@@ -59,11 +59,14 @@ def backend_of(runner: Any, check: str) -> Any:
     return runner._configured[check].ladder[0]
 
 
-async def test_a_graph_is_compiled_for_each_scope_s_checks(folder: Path) -> None:
-    runner = runner_of(policy(LADDERS), "", backends_of(Settings(adapters=str(folder))))
+async def test_graphs_are_compiled_for_what_each_scope_asks(folder: Path) -> None:
+    rules = RULES + "  - {id: names, where: [completion], if: {check: pii, labels: [EMAIL_ADDRESS]}, then: flag}\n"
+    checks = LADDERS.replace("}}", "}, pii: {ladder: [onnx]}}")
+    runner = runner_of(policy(checks, rules), "", backends_of(Settings(adapters=str(folder))))
     backend = backend_of(runner, "toxicity")
-    assert backend is backend_of(runner, "injection")
-    assert [graph.checks for graph in backend.pool._reader._graphs] == [{"toxicity"}, {"toxicity", "injection"}]
+    assert backend is backend_of(runner, "pii")
+    graphs = [graph.checks for graph in backend.pool._reader._graphs]
+    assert graphs == [{"toxicity", "injection"}, {"toxicity", "injection", "pii"}]
     await runner.close()
 
 
