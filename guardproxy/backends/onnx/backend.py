@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from guardproxy.backends.base import Answer
-from guardproxy.backends.onnx.artefact import TOKENIZER, Artefact
+from guardproxy.backends.onnx.artefact import MODEL, TOKENIZER, Artefact
 from guardproxy.backends.onnx.cache import ENTRIES, Cache
 from guardproxy.backends.onnx.decode import Decoder, answer
 from guardproxy.backends.onnx.encode import Encoder
@@ -24,7 +24,7 @@ from guardproxy.backends.onnx.gather import Gatherer, Group, Judgements
 from guardproxy.backends.onnx.passes import Passes, estimate
 from guardproxy.backends.onnx.pool import Pool, Reader
 from guardproxy.backends.onnx.schedule import Job
-from guardproxy.backends.onnx.session import graphs_of, warm_up
+from guardproxy.backends.onnx.session import Graph, graphs_of, warm_up
 from guardproxy.errors import BackendError, ConfigError
 from guardproxy.reading import Reading
 from guardproxy.types import Scope
@@ -82,6 +82,7 @@ class Onnx:
             raise ConfigError(f"{TOKENIZER}: {type(error).__name__}: cannot be used") from None
         graphs = graphs_of(artefact, wanted)
         decoders = {check: Decoder(artefact.adapters[check]) for check in sorted(checks)}
+        _agreed(graphs, decoders, encoder)
         reader = Passes(encoder, graphs, decoders)
         return cls(
             f"{artefact.release}+{artefact.digest[:8]}",
@@ -168,6 +169,19 @@ class Onnx:
 
         text = reading.plain
         return Job(text, role, group.checks, estimate(text, len(reading.data)), 0, done)
+
+
+def _agreed(graphs: Sequence[Graph], decoders: Mapping[str, Decoder], encoder: Encoder) -> None:
+    """Reads one text with each graph. Raises ConfigError where what comes out is not what the cards say."""
+    (piece,) = encoder.encode(".", "prompt")
+    for graph in graphs:
+        try:
+            found = graph.run(piece)
+        except Exception as error:  # noqa: BLE001 - the runtime's own kinds have no common ancestor
+            raise ConfigError(f"{MODEL} cannot be run: {type(error).__name__}") from None
+        for check, values in found.items():
+            if not decoders[check].understands(piece, values):
+                raise ConfigError(f"{MODEL}: the output {check} is not of the form that its card says")
 
 
 def cores() -> int:

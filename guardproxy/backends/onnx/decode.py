@@ -53,10 +53,14 @@ class Decoder:
     def judge(self, text: str, slices: Sequence[Slice], logits: Sequence[Logits]) -> Judgement:
         """`logits`: one array for each slice. Raises BackendError for arrays of another form, and for NaN."""
         for piece, values in zip(slices, logits, strict=True):
-            rows = () if self.card.kind == SEQUENCE else (piece.tokens,)
-            if values.shape != (*rows, self.card.outputs) or not np.isfinite(values).all():
+            if not self.understands(piece, values) or not np.isfinite(values).all():
                 raise BackendError("malformed scores")
         return self._scores(logits) if self.card.kind == SEQUENCE else self._findings(text, slices, logits)
+
+    def understands(self, piece: Slice, values: Logits) -> bool:
+        """Whether logits have the form that the card says, for a slice."""
+        rows = () if self.card.kind == SEQUENCE else (piece.tokens,)
+        return values.shape == (*rows, self.card.outputs)
 
     def _scores(self, logits: Sequence[Logits]) -> Judgement:
         """The highest probability that any slice gives each label."""

@@ -477,6 +477,19 @@ def test_what_cannot_be_run_is_an_error_at_start(
         (folder / name).write_bytes(kept)
 
 
+@pytest.mark.parametrize("check", ["toxicity", "pii"])
+def test_a_card_that_does_not_fit_the_graph_is_an_error_at_start(
+    make: Callable[..., Path], reseal: Callable[..., None], load: Load, check: str
+) -> None:
+    folder = make()
+    card = folder / check / "1/card.yaml"
+    one = {"toxicity": "- unsafe\n", "pii": "- ADDRESS\n"}[check]
+    card.write_text(card.read_text().replace(one, ""))
+    reseal(folder)
+    with pytest.raises(ConfigError, match=f"output {check}"):
+        load(folder)
+
+
 def test_as_many_threads_as_cores(folder: Path) -> None:
     backend = Onnx.load(folder)
     try:
