@@ -33,8 +33,8 @@ LOGITS, WORDS, PLACES = "/logits.weight", "/words.table", "/places.table"
 """How the names of constants end that are left as they are, or are tables."""
 EVENED, NARROW = ("/projected.weight", "/wide.weight"), ("/narrow.weight",)
 """Maps before which columns are evened out, and those of which some columns stay in floats."""
-GELU = "/gelu"
-"""How the name of a layer's widest state ends."""
+GELU, WHOLE = "/gelu", "/projected"
+"""How the names end of a layer's widest state, and of a node that only layers of whole texts have."""
 APART = 16  # columns that stay in floats, and at most one in sixteen
 
 _SEVEN, _EIGHT = 63, 127
@@ -129,10 +129,12 @@ def _made(operator: str, inputs: Sequence[str], output: str, **attributes: Any) 
 
 def outlying(model: onnx.ModelProto, samples: Sequence[Sample]) -> dict[str, list[int]]:
     """By layer, the columns of its widest state that should stay in floats, in order."""
+    whole = {node.name.removesuffix(WHOLE) for node in model.graph.node if node.name.endswith(WHOLE)}
     found = {}
     for name, greatest in _greatest(model, samples, NARROW).items():
-        few = np.argsort(-greatest, kind="stable")[: min(APART, len(greatest) // APART)]
-        found[name.removesuffix(GELU)] = sorted(int(column) for column in few)
+        if name.removesuffix(GELU) in whole:
+            few = np.argsort(-greatest, kind="stable")[: min(APART, len(greatest) // APART)]
+            found[name.removesuffix(GELU)] = sorted(int(column) for column in few)
     return found
 
 
