@@ -91,6 +91,15 @@ class Guard:
         await self.runner.close()
 
 
+def decided(policy: Policy, segment: Segment, judged: Sequence[Judged]) -> Decision:
+    """What the policy says of a text, given what the checks say of its windows."""
+    if not judged:
+        return policy.allow
+    return combine(
+        [evaluate(policy, segment.scope, segment.role, each.verdicts, each.window) for each in judged], policy
+    )
+
+
 class Inspection:
     """One exchange, judged. Not for concurrent use of one side."""
 
@@ -161,12 +170,7 @@ class Inspection:
         budget = until - time.monotonic()
         judged = await guard.runner.run(names, subject, budget, tenant=self.exchange.tenant) if names else ()
         self._note(side, guard.needed[segment.scope], judged)
-        if not judged:
-            return guard.policy.allow
-        decision = combine(
-            [evaluate(guard.policy, segment.scope, segment.role, each.verdicts, each.window) for each in judged],
-            guard.policy,
-        )
+        decision = decided(guard.policy, segment, judged)
         return await self._escalated(side, decision) if decision.escalations else decision
 
     def _part(self, part: Part) -> Decision:

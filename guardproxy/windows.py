@@ -2,7 +2,8 @@
 
 - A cut is decided by the text before it alone, so that a stream can be cut while it arrives. It falls behind a
   sentence's end, else behind white space, else, where neither comes in time, inside a word.
-- Windows start small, so that the first words of a stream leave early, and grow fourfold up to LARGEST.
+- Windows of what a model says start small, so that the first words of a stream leave early, and grow fourfold up to
+  LARGEST. What is sent to it never comes in pieces, and is cut in large ones from the start.
 - The end of a window is not released with it: at least HOLDBACK characters, and the whole of the token they begin in,
   are judged again as the start of the next window. So what straddles a cut is found if it is one token of at most
   TOKEN characters, or any phrase of at most HOLDBACK.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from guardproxy.types import Segment, Window
+from guardproxy.types import Scope, Segment, Window
 
 SMALLEST = 64
 LARGEST = 1024
@@ -24,6 +25,7 @@ HOLDBACK = 48
 TOKEN = 512
 BLOCK = 8192
 CONTEXT = 256
+GROWING = frozenset({Scope.COMPLETION, Scope.TOOL_CALL})  # what may come as a stream
 
 # Scripts without spaces between words start here (CJK radicals): each of their characters is a token of its own.
 _BREAK = re.compile(r"[\s\u2e80-\U0010ffff]")
@@ -63,8 +65,8 @@ class Windower:
         self._length = 0  # of all text so far
         self._end = 0  # of the last window
         self._release = 0  # of the last window
-        self._size = SMALLEST
-        self._wanted = SMALLEST  # no cut is possible before the text is this long
+        self._size = SMALLEST if segment.scope in GROWING else LARGEST
+        self._wanted = self._size  # no cut is possible before the text is this long
         self._low = 0  # where the next window may end at the earliest, once that is known
         self._seen = 0  # no sentence ends between there and here
 

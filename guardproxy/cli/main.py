@@ -49,7 +49,11 @@ _COMMANDS = {
     "checks": "list the checks and what they find",
     "decisions": "look up what was decided, and why",
     "bench": "measure what the proxy adds in your own set-up",
+    "scan": "judge a file of texts",
     "train": "train an adapter from labelled rows",
+    "data": "look at labelled rows before they are used",
+    "calibrate": "fit probabilities and thresholds of adapters",
+    "evaluate": "measure adapters, and write the report",
 }
 
 

@@ -14,6 +14,7 @@ from guardproxy.errors import BackendError, ConfigError, PolicyError
 from guardproxy.escalation import JudgeClient, JudgeEndpoint
 from guardproxy.policy.evaluate import needed
 from guardproxy.policy.model import CheckConfig, Policy
+from guardproxy.types import Scope
 
 CheckSets = Sequence[frozenset[str]]
 """The checks that a backend is asked for, as they are asked for together: a set for each scope that asks, prompts'
@@ -40,15 +41,23 @@ BACKENDS: Mapping[str, BackendMaker] = backends_of(Settings())
 """The rungs that exist, made as the default settings say."""
 
 
-def runner_of(policy: Policy, backend: str = "", backends: Mapping[str, BackendMaker] = BACKENDS) -> Runner:
-    """A runner for the checks that the policy's rules name.
+def runner_of(
+    policy: Policy,
+    backend: str = "",
+    backends: Mapping[str, BackendMaker] = BACKENDS,
+    *,
+    checks: Sequence[str] = (),
+    deadline: float = 0.0,
+) -> Runner:
+    """A runner for the checks that the policy's rules name, or for `checks` on every text if some are given.
 
     `backend`, if given, takes the place of the default ladder of every check that has a model stage and for which the
     policy sets none; below it, the rules answer when it does not. Raises PolicyError for a backend that does not exist
-    or has no such check, and ConfigError where one cannot be loaded.
+    or has no such check, and ConfigError where one cannot be loaded. `deadline`, if given, takes the place of
+    every check's own, in seconds.
     """
     known = specs()
-    wanted = needed(policy)
+    wanted = dict.fromkeys(Scope, tuple(checks)) if checks else needed(policy)
     configs = {name: policy.checks.get(name) or CheckConfig(name) for names in wanted.values() for name in names}
     ladders: dict[str, tuple[str, ...]] = {}
     for name, config in configs.items():
@@ -61,7 +70,7 @@ def runner_of(policy: Policy, backend: str = "", backends: Mapping[str, BackendM
             if rung not in backends:
                 raise PolicyError(f"checks.{name}.ladder: there is no backend {rung}; there are: {', '.join(backends)}")
         ladders[name] = ladder
-    checks = {name: known[name].build(config.options) for name, config in configs.items()}
+    built = {name: known[name].build(config.options) for name, config in configs.items()}
     made: dict[str, Backend] = {}
     for rung in dict.fromkeys(rung for ladder in ladders.values() for rung in ladder):
         sets = (frozenset(name for name in names if rung in ladders[name]) for names in wanted.values())
@@ -71,7 +80,7 @@ def runner_of(policy: Policy, backend: str = "", backends: Mapping[str, BackendM
             raise PolicyError(f"the backend {rung} cannot serve this policy: {error}") from None
     return Runner(
         {
-            name: ConfiguredCheck(checks[name], tuple(made[rung] for rung in ladders[name]), config.deadline)
+            name: ConfiguredCheck(built[name], tuple(made[rung] for rung in ladders[name]), deadline or config.deadline)
             for name, config in configs.items()
         }
     )
