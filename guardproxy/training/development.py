@@ -19,7 +19,7 @@ from guardproxy.training.config import Source, TrainConfig
 from guardproxy.training.examples import IGNORE, Example, example
 from guardproxy.training.model import Judges
 
-MOST = 60  # rows of a public source that are looked at
+MOST = 25  # rows of a public source that are looked at
 _WATCHED = {"toxicity": ("unsafe", "toxic"), "injection": ("injection",), "compliance": ("noncompliant",)}
 
 

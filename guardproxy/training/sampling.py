@@ -47,13 +47,13 @@ class Sampler:
         by_source: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_source[row.source].append(row)
+        self.missing = tuple(source.name for source in sources if source.name not in by_source)
         self._pools = [
             (source, pool, weights(pool))
             for source in sources
             if (pool := [row for row in by_source[source.name] if teaches(row, source.tasks or tasks)])
         ]
         self._seed = seed
-        self.missing = tuple(source.name for source in sources if source.name not in by_source)
 
     def epoch(self, number: int) -> list[tuple[Row, Source]]:
         """The rows of an epoch, in a random order; a source's rows repeat only where it has fewer than it gives."""

@@ -1,7 +1,7 @@
 """Trains one adapter, from rows to a run directory that the export reads.
 
-- The shared adapter is trained through all layers, jointly on all tasks. A check's adapter stands on it: what lies
-  below its depth is frozen, so that is computed once for every example and kept.
+- The shared adapter is trained jointly on all tasks. A check's adapter stands on it. What lies below an adapter's depth
+  is frozen, so that is computed once for every example and kept; then all epochs see the same examples.
 - It stops when the development rows get no better, and keeps the best epoch. A run that was cut off goes on from its
   last epoch; the same configuration and data give the same run.
 """
@@ -92,7 +92,7 @@ class _Run:
         peft = get_peft_model(bert, lora)
         depths = dict.fromkeys(LABELS, self.config.depth)
         if self.config.check == SHARED:
-            depths["pii"] = max(bert.config.num_hidden_layers - 2, 0)
+            depths["pii"] = max(bert.config.num_hidden_layers - 2, self.config.depth)
         net = Judges(peft.base_model.model, self.config.tasks, depths)
         for task in self.config.tasks:
             start = shared / f"head_{task}.safetensors"
@@ -106,7 +106,7 @@ class _Run:
         trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.config.rate, weight_decay=self.config.decay)
         state = self._resume(optimizer)
-        kept = None if self.config.check == SHARED else self._prepared(self._examples(0))
+        kept = self._prepared(self._examples(0)) if self.config.depth else None
         while state.epoch < self.config.epochs and state.stale < self.config.patience:
             prepared = kept or self._prepared(self._examples(state.epoch))
             loss = self._epoch(prepared, optimizer, state.epoch)
@@ -137,7 +137,7 @@ class _Run:
 
     def _prepared(self, examples: Sequence[Example]) -> list[tuple[Example, Tensor | None]]:
         """With the states that enter the adapter's own layers, where what lies below never changes."""
-        if self.config.check == SHARED or self.config.depth == 0:
+        if self.config.depth == 0:
             return [(each, None) for each in examples]
         found: list[tuple[Example, Tensor | None]] = []
         self.net.eval()
@@ -186,7 +186,7 @@ class _Run:
         return torch.stack(losses).sum() if losses else None
 
     def _judged(self, batch: Sequence[Example], states: Mapping[int, Tensor | None]) -> Tensor:
-        entering, _, mask, start = self._entering(batch, states, self.config.depth)
+        entering, _, mask, start = self._entering(batch, states)
         first = self.net.first(entering, mask, start)
         weight = torch.tensor([each.weight for each in batch], device=self.device)
         losses = []
@@ -202,7 +202,7 @@ class _Run:
 
     def _tagged(self, batch: Sequence[Example], states: Mapping[int, Tensor | None]) -> Tensor:
         depth = self.net.depths["pii"]
-        entering, shapes, mask, start = self._entering(batch, states, depth)
+        entering, shapes, mask, start = self._entering(batch, states)
         if start < depth:
             entering = self.net.layers(entering, mask, start, depth)
         logits = self.net.tag(entering, shapes, mask)
@@ -214,7 +214,7 @@ class _Run:
         return (cost * weight).sum() / (tags != IGNORE).sum().clamp(min=1) * 4
 
     def _entering(
-        self, batch: Sequence[Example], states: Mapping[int, Tensor | None], depth: int
+        self, batch: Sequence[Example], states: Mapping[int, Tensor | None]
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """States, shapes, mask, and the layer that the states enter: kept ones, or from the text itself."""
         ids, shapes, mask = _padded(batch, self.device)
@@ -225,7 +225,7 @@ class _Run:
             state = states[id(each)]
             if state is not None:
                 kept[i, : len(each.ids)] = state.to(self.device, torch.float32)
-        return kept, shapes, mask, depth
+        return kept, shapes, mask, self.config.depth
 
     # -- what is kept -------------------------------------------------------------------------------------------------
 
