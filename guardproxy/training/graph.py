@@ -29,7 +29,7 @@ from guardproxy.training.graph_nodes import LENGTH, Nodes
 from guardproxy.training.graph_parts import Branch, Trunk
 from guardproxy.training.quantise import LOGITS, PLACES, WORDS, Sample, outlying, quantised
 
-__all__ = ["Branch", "build", "compact", "quantised"]
+__all__ = ["Branch", "arranged", "build", "quantised"]
 
 Apart = Mapping[str, Sequence[int]]
 """Columns of a layer's widest state that get a product of their own, by the layer's name in the graph."""
@@ -58,12 +58,11 @@ def build(
     return building.nodes.model(["ids", "shapes"] if tokens else ["ids"], outputs)
 
 
-def compact(
+def arranged(
     base: Mapping[str, Array], config: Mapping[str, Any], branches: Sequence[Branch], samples: Sequence[Sample]
 ) -> onnx.ModelProto:
-    """The graph as it serves, in 8 bits, arranged by what `samples` show to be great."""
-    apart = outlying(build(base, config, branches), samples)
-    return quantised(build(base, config, branches, apart), samples)
+    """The same graph, prepared for 8 bits: what `samples` show to be great is apart."""
+    return build(base, config, branches, outlying(build(base, config, branches), samples))
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,9 @@ def _greatest(model: onnx.ModelProto, samples: Sequence[Sample], ends: tuple[str
     watched.CopyFrom(model)
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = run_session(watched)
-    seen = [[np.abs(each).max(axis=0) for each in session.run(names, dict(sample))] for sample in samples]
+    inputs = [each.name for each in session.get_inputs()]
+    states = (session.run(names, {name: sample[name] for name in inputs}) for sample in samples)
+    seen = [[np.abs(state).max(axis=0) for state in each] for each in states]
     return {name: np.max(columns, axis=0) for name, columns in zip(names, zip(*seen, strict=True), strict=True)}
 
 

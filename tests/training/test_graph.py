@@ -15,7 +15,7 @@ pytest.importorskip("peft", reason="building graphs is tested against peft: pip 
 from guardproxy.backends.onnx import outputs
 from guardproxy.errors import ConfigError
 from guardproxy.training import lora, quantise
-from guardproxy.training.graph import Branch, build, compact, quantised
+from guardproxy.training.graph import Branch, arranged, build, quantised
 from guardproxy.training.graph_nodes import Nodes
 from tests.training import tiny
 
@@ -53,6 +53,10 @@ def running(model: onnx.ModelProto) -> Callable[[dict[str, Any]], dict[str, np.n
 
 def run(model: onnx.ModelProto, given: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     return running(model)(given)
+
+
+def compact(weights: Any, config: Any, branches: list[Branch]) -> onnx.ModelProto:
+    return quantised(arranged(weights, config, branches, samples()), samples())
 
 
 def samples(count: int = 8) -> list[dict[str, Any]]:
@@ -130,10 +134,10 @@ def test_leaving_an_output_out_leaves_out_all_that_it_needs(trunk: Any, work: Pa
     np.testing.assert_array_equal(run(cut, given)["toxicity"], run(every, given)["toxicity"])
 
 
-@pytest.mark.parametrize("arranged", [False, True])
-def test_eight_bits_stay_close(trunk: Any, work: Path, expected: tiny.Expected, *, arranged: bool) -> None:
+@pytest.mark.parametrize("compacted", [False, True])
+def test_eight_bits_stay_close(trunk: Any, work: Path, expected: tiny.Expected, *, compacted: bool) -> None:
     branches = tiny.branches(work)
-    model = compact(*trunk, branches, samples()) if arranged else quantised(build(*trunk, branches))
+    model = compact(*trunk, branches) if compacted else quantised(build(*trunk, branches))
     onnx.checker.check_model(model)
     texts = [tiny.text(tokens, seed=tokens) for tokens in (3, 40, 128, 300)]
     logits = [*map(running(model), texts)]
@@ -144,7 +148,7 @@ def test_eight_bits_stay_close(trunk: Any, work: Path, expected: tiny.Expected, 
 
 
 def test_eight_bits_are_eight_bits(trunk: Any, work: Path) -> None:
-    model = compact(*trunk, tiny.branches(work), samples())
+    model = compact(*trunk, tiny.branches(work))
     kept = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
     maps = {node.input[1] for node in model.graph.node if node.op_type == "MatMulInteger"}
     assert len(maps) == 7 * 4 + 3 * 5
@@ -176,7 +180,7 @@ def test_great_columns_cost_no_precision(trunk: Any, work: Path) -> None:
             np.mean([np.square(a["pii"] - b["pii"]).mean() for a, b in zip(found, wanted, strict=True)]) ** 0.5
         )
 
-    assert error(compact(weights, config, branches, samples())) < 0.25 * error(quantised(exact))
+    assert error(compact(weights, config, branches)) < 0.25 * error(quantised(exact))
 
 
 def test_columns_of_unlike_size_are_evened_out() -> None:
@@ -195,7 +199,7 @@ def test_columns_of_unlike_size_are_evened_out() -> None:
 
 def test_same_inputs_same_bytes(trunk: Any, work: Path) -> None:
     def made() -> bytes:
-        return compact(*trunk, tiny.branches(work), samples()).SerializeToString(deterministic=True)
+        return compact(*trunk, tiny.branches(work)).SerializeToString(deterministic=True)
 
     once = made()
     assert made() == once

@@ -150,7 +150,7 @@ class Expected:
             model = PeftModel.from_pretrained(model, str(work / check))  # not merged: the adapter runs beside the base
             self._models[check] = model.eval()
             head = load_file(work / check / "head.safetensors")
-            self._heads[check] = {name: torch.from_numpy(value) for name, value in head.items()}
+            self._heads[check] = {name: torch.from_numpy(value).float() for name, value in head.items()}
 
     @torch.inference_mode()
     def __call__(self, check: str, given: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
