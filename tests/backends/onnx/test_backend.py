@@ -391,12 +391,21 @@ async def test_one_text_of_many_that_fails_fails_them_all_and_drops_the_rest(rec
     kept = reader.read
 
     def failing(job: Job, *rest: Any) -> Any:
-        return kept(job, *rest) if job.text != "7" else 1 / 0
+        if job.text == "7":
+            raise ZeroDivisionError
+        if job.text == "8":
+            reader.gate.clear()  # until those who wait have been told
+        return kept(job, *rest)
 
     reader.read = failing
     with pytest.raises(BackendError, match="ZeroDivisionError"):
         await backend.classify("toxicity", [read(str(number)) for number in range(200)])
-    assert len(reader.jobs) < 199
+    assert len(backend.pool._schedule) == 0
+    reader.gate.set()
+    await backend.classify("toxicity", [read("after")])
+    assert [job.text for job in reader.jobs] in (
+        ["0", "1", "2", "3", "4", "5", "6", *rest, "after"] for rest in ([], ["8"])
+    )
 
 
 async def test_closing_refuses_what_waits(recorded: Any, read: Read) -> None:
