@@ -75,7 +75,8 @@ def dump(calibration: Calibration, path: Path) -> None:
     """Writes what load() reads."""
 
     def plain(value: Curve | OperatingPoint) -> dict[str, float]:
-        return {name: round(getattr(value, name), 6) for name in type(value).__dataclass_fields__}
+        # Nine digits, not decimals: thresholds for rare events are small.
+        return {name: float(f"{getattr(value, name):.9g}") for name in type(value).__dataclass_fields__}
 
     data = {
         "curves": {label: plain(curve) for label, curve in calibration.curves.items()},
