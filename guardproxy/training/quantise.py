@@ -1,4 +1,4 @@
-"""The graph in 8 bits: a quarter of the size, and some half of the time.
+"""The graph in 8 bits: a quarter of the size, and two thirds of the time or less.
 
 - Maps are signed, one scale a column, symmetric; what they multiply is measured as it comes, one scale for a text
   (dynamic quantisation). They use 7 of their 8 bits: on x86 without VNNI the kernels add two products in 16 bits,
@@ -6,7 +6,7 @@
 - One scale for a text has to hold its greatest value, and BERT has a few columns that are dozens of times the others
   (Dettmers et al. 2022). Given samples, columns are brought nearer to each other before they are measured, and the map
   undoes it (Xiao et al. 2023); of the widest state, the few greatest columns are multiplied in floats instead.
-  Together they halve the error of the logits for about a fiftieth of the time.
+  Together they halve the error of the logits for some hundredths of the time.
 - What is small or decides by itself stays in floats: the maps that give the logits, norms, biases. Tables, and the maps
   that are applied by head, are stored in 8 bits and computed with as floats.
 """

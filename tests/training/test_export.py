@@ -1,6 +1,7 @@
 """A release is what its runs say, whole and the same every time, or there is none."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -67,10 +68,15 @@ def released(base: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -
     return export.release(work, base, tmp_path_factory.mktemp("out") / "adapters", release="2026.11").parent
 
 
+@pytest.fixture(scope="module")
+def two(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_work(tmp_path_factory.mktemp("two"), base, ["toxicity", "pii"])
+
+
 @pytest.fixture
-def runs(base: Path, tmp_path: Path) -> Path:
+def runs(two: Path, tmp_path: Path) -> Path:
     """Runs of two checks, to be changed."""
-    return tiny.make_work(tmp_path / "work", base, ["toxicity", "pii"])
+    return Path(shutil.copytree(two, tmp_path / "work"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """Adapters are read whole or not at all, and merge to what peft makes of them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_base(tmp_path_factory.mktemp("base") / "base")
 
 
+@pytest.fixture(scope="module")
+def made(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_adapter(base, tmp_path_factory.mktemp("made") / "check", 4, seed=1)
+
+
 @pytest.fixture
-def adapter(base: Path, tmp_path: Path) -> Path:
-    return tiny.make_adapter(base, tmp_path / "check", 4, seed=1)
+def adapter(made: Path, tmp_path: Path) -> Path:
+    """An adapter to be changed."""
+    return Path(shutil.copytree(made, tmp_path / "check"))
 
 
 def change_config(adapter: Path, **changes: Any) -> None:
