@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guardproxy.backends.onnx.calibration import Calibration
+from guardproxy.backends.onnx.calibration import Calibration, Curve
 from guardproxy.evaluation import metrics, spans
 from guardproxy.evaluation.calibrate import marked_by
 from guardproxy.evaluation.data_check import UNIONS
 from guardproxy.evaluation.datasets import Row
-from guardproxy.evaluation.judging import PII, Found, Judged, apart
+from guardproxy.evaluation.judging import PII, Found, Judged
 from guardproxy.evaluation.metrics import Estimate, Floats, Metric, Truth, interval
 from guardproxy.evaluation.selection import status
 
@@ -143,12 +143,10 @@ def _cell(
     if len(truth) < (LEAST_ALIKE if kind == LOOKALIKES else LEAST):
         return None
     positives = int(truth.sum())
-    figures = {}
-    for figure, metric in wanted.items():
-        one_sided = positives in (0, len(truth)) and figure in ("f1", "auprc", "ece")
-        estimate = interval(metric, truth, scores, seed=seed)
-        if not one_sided and not np.isnan(estimate.value):
-            figures[figure] = estimate
+    if positives in (0, len(truth)):
+        wanted = {figure: metric for figure, metric in wanted.items() if figure not in ("f1", "auprc", "ece")}
+    found = metrics.intervals(wanted, truth, scores, seed=seed)
+    figures = {figure: estimate for figure, estimate in found.items() if not np.isnan(estimate.value)}
     return Cell(label, kind, name, told, len(truth), positives, abstained, figures)
 
 
@@ -172,7 +170,6 @@ def _pictured(
 
 MERGED, MODEL = "with forms", "model alone"
 MICRO = "all entities"
-_SURE = 0.5
 
 
 def evaluate_entities(
@@ -225,15 +222,12 @@ Seen = tuple[Sequence[Found], Sequence[Found]]
 
 def _seen(row: Row, judged: Judged, calibration: Calibration, marked: Collection[str]) -> Seen:
     """Those that are more likely than not, of the labels that the row's source marks."""
-    own = []
-    for found in judged.found:
-        curve = calibration.curves[found.label]
-        z = curve.scale * found.logit + curve.shift
-        if z >= 0:
-            own.append(Found(found.label, found.start, found.end, z))
-    formed = [found for found in judged.formed if found.logit >= 0]
-    both = apart([*own, *formed])
-    return [each for each in both if each.label in marked], [each for each in own if each.label in marked]
+
+    def sure(found: Found) -> bool:
+        curve = calibration.curves[found.label] if not found.formed else Curve()
+        return found.label in marked and curve.scale * found.logit + curve.shift >= 0
+
+    return [each for each in judged.merged if sure(each)], [each for each in judged.found if sure(each)]
 
 
 def _false(rows: Sequence[Row], seen: Sequence[Seen], mine: Sequence[int], seed: int) -> Mapping[str, Estimate]:

@@ -6,9 +6,9 @@ probability: what is fitted and measured here is what serving says. Entities are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from guardproxy.backends.onnx.artefact import TOKENIZER, Artefact
 from guardproxy.backends.onnx.calibration import Calibration, Curve
-from guardproxy.backends.onnx.card import SEQUENCE, Card
+from guardproxy.backends.onnx.card import Card
 from guardproxy.backends.onnx.encode import FRAME, Encoder, Slice
 from guardproxy.backends.onnx.entities import Logits, entities
 from guardproxy.backends.onnx.fitness import unfit
 from guardproxy.backends.onnx.session import graphs_of
 from guardproxy.backends.rules import CHECKS as RULED
 from guardproxy.backends.rules import Rules
-from guardproxy.checks.forms import best
 from guardproxy.checks.pii import Pii
 from guardproxy.evaluation.datasets import ENTITIES, LABELS, Row
 from guardproxy.evaluation.metrics import Floats
@@ -45,24 +44,28 @@ Track = Callable[[Iterable[int], int], Iterable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entity at [start, end) of a row's text, by one of ENTITIES. `logit` is not calibrated."""
+    """An entity at [start, end) of a row's text, by one of ENTITIES.
+
+    `logit`: not calibrated for a model's; that of the confidence for one that has a form (`formed`).
+    """
 
     label: str
     start: int
     end: int
     logit: float
+    formed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What a backend says of one row. Of checks that were asked: logits by label, NaN where it abstained.
 
-    `found`: the model's entities; `formed`: those that have a form, with their confidence as a logit.
+    `found`: the model's entities; `merged`: those and the ones that have a form, as serving puts them together.
     """
 
     logits: Mapping[str, Floats] = field(default_factory=dict)
     found: tuple[Found, ...] = ()
-    formed: tuple[Found, ...] = ()
+    merged: tuple[Found, ...] = ()
     abstained: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -105,42 +108,42 @@ class Graph:
         self.cards: Mapping[str, Card] = {check: artefact.adapters[check].card for check in checks}
         self.labels = {check: card.labels for check, card in self.cards.items()}
         self.encoder = Encoder(Path(artefact.folder) / TOKENIZER, artefact.max_tokens, artefact.overlap)
-        (self._graph,) = graphs_of(artefact, [frozenset(checks)])
+        self._graph = graphs_of(artefact, [frozenset(checks)])[-1]
         self._forms = Pii({})
 
     def judge(self, row: Row, checks: Collection[str]) -> Judged:
         """One row, window by window."""
-        role, most = row.role, {check: np.full(len(self.labels[check]), -np.inf) for check in checks if check != PII}
-        abstained = dict.fromkeys(checks, "")
+        most = {check: np.full(len(self.labels[check]), -np.inf) for check in checks if check != PII}
+        abstained: dict[str, str] = {}
         read: set[str] = set()
         found: list[Found] = []
+        merged: list[Found] = []
         for reading in readings(row):
-            slices = self.encoder.encode(reading.plain, role)
+            slices = self.encoder.encode(reading.plain, row.role)
             reasons = {check: unfit(self.cards[check], reading.plain, slices, self.encoder.unknown) for check in checks}
             abstained |= {check: reason for check, reason in reasons.items() if reason}
             fit = [check for check, reason in reasons.items() if not reason]
-            if not fit:
-                continue
             read.update(fit)
-            logits = [self._graph.run(piece) for piece in slices]
+            logits = [self._graph.run(piece) for piece in slices] if fit else []
             for check in fit:
-                if check == PII:
-                    found += self._entities(reading, slices, [values[PII] for values in logits])
-                else:
+                if check != PII:
                     most[check] = np.maximum(most[check], np.max([values[check] for values in logits], axis=0))
+            if PII in checks:
+                own = self._entities(reading, slices, [values[PII] for values in logits]) if PII in fit else []
+                found += _placed(own, reading.window)
+                merged += _placed(together(self._forms, reading, own), reading.window)
         return Judged(
             {check: values if check in read else values * np.nan for check, values in most.items()},
-            apart(found),
-            formed(self._forms, row) if PII in checks else (),
+            once(found),
+            once(merged),
             {check: reason for check, reason in abstained.items() if check not in read},
         )
 
     def _entities(self, reading: Reading, slices: Sequence[Slice], logits: Sequence[Logits]) -> list[Found]:
         card = self.cards[PII]
         return [
-            placed
+            Found(card.labels[label], *reading.original(start, end), logit)
             for label, start, end, logit in entities(reading.plain, slices, logits, card.overlap)
-            if (placed := _placed(Found(card.labels[label], *reading.original(start, end), logit), reading.window))
         ]
 
     def tokens(self, row: Row) -> int:
@@ -171,7 +174,10 @@ class Ruled:
                 answers = self._rules.classify_now(check, readings(row))
                 table = [[answer.scores.get(label, 0.0) for label in LABELS[check]] for answer in answers]
                 scores[check] = logit(np.max([*table, [0.0] * len(LABELS[check])], axis=0))
-        return Judged(scores, (), formed(self._forms, row) if PII in checks else ())
+        merged: list[Found] = []
+        for reading in readings(row) if PII in checks else ():
+            merged += _placed(together(self._forms, reading, ()), reading.window)
+        return Judged(scores, (), once(merged))
 
 
 def identity(judge: Judge) -> Mapping[str, Calibration]:
@@ -185,16 +191,18 @@ def readings(row: Row) -> list[Reading]:
     return [Reading(window) for window in windows_of(segment)]
 
 
-def formed(forms: Pii, row: Row) -> tuple[Found, ...]:
-    """The entities of a row that have a form."""
-    found = []
-    for reading in readings(row):
-        for each in forms.find(reading):
-            label = coarse(each.label)
-            value = float(logit(np.array(each.score)))
-            if label and (placed := _placed(Found(label, each.start, each.end, value), reading.window)):
-                found.append(placed)
-    return apart(found)
+def together(forms: Pii, reading: Reading, own: Sequence[Found]) -> list[Found]:
+    """What has a form in a reading, and what a model found there, put together by the check itself."""
+    formed = forms.find(reading)
+    modelled = {Finding(each.label, each.start, each.end, 0.0): each for each in own}
+    result: list[Found] = []
+    for finding in forms.merged(reading, formed, list(modelled)):
+        mine = modelled.get(finding)
+        label = coarse(finding.label)
+        if mine is not None or label:
+            confidence = float(logit(np.array(finding.score)))
+            result.append(mine or Found(label, finding.start, finding.end, confidence, formed=True))
+    return result
 
 
 def coarse(label: str) -> str:
@@ -206,10 +214,14 @@ def coarse(label: str) -> str:
     return "BANK_ACCOUNT" if label in _ACCOUNTS else "ID_NUMBER"
 
 
-def apart(found: Iterable[Found]) -> tuple[Found, ...]:
-    """Of entities that overlap the surest, the longer of equals."""
-    findings = [Finding(each.label, each.start, each.end, each.logit) for each in found]
-    return tuple(Found(each.label, each.start, each.end, each.score) for each in best(findings))
+def once(found: Iterable[Found]) -> tuple[Found, ...]:
+    """In the order of the text; what two windows found, as the surer one says."""
+    surest: dict[tuple[int, int, str], Found] = {}
+    for each in found:
+        key = (each.start, each.end, each.label)
+        if key not in surest or each.logit > surest[key].logit:
+            surest[key] = each
+    return tuple(surest[key] for key in sorted(surest))
 
 
 def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -218,12 +230,9 @@ def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def sequence(card: Card) -> bool:
-    """Whether the card is a classifier's."""
-    return card.kind == SEQUENCE
-
-
-def _placed(found: Found, window: Window) -> Found | None:
-    """Counted in the row's text; None for what another window answers for."""
-    start, end = max(found.start + window.context_start, window.start), found.end + window.context_start
-    return Found(found.label, start, end, found.logit) if start < window.release and end > window.start else None
+def _placed(found: Iterable[Found], window: Window) -> Iterator[Found]:
+    """Counted in the row's text, without what another window answers for."""
+    for each in found:
+        start, end = max(each.start + window.context_start, window.start), each.end + window.context_start
+        if start < window.release and end > window.start:
+            yield replace(each, start=start, end=end)

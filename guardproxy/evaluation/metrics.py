@@ -7,7 +7,7 @@ Pure: no clock, and no dice but those of an explicit seed. Scores are flagged at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,12 +176,32 @@ def interval(
     `weights` of the rows, 1 by default, are drawn with them. Resamples in which the figure cannot be computed are left
     out.
     """
+    found = intervals({"": metric}, truth, scores, seed=seed, resamples=resamples, level=level, weights=weights)
+    return found[""]
+
+
+def intervals(
+    wanted: Mapping[str, Metric],
+    truth: Truth,
+    scores: Floats,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    weights: Floats | None = None,
+) -> dict[str, Estimate]:
+    """Several figures, each with its interval(), over the same resamples."""
     own = np.ones(len(truth)) if weights is None else weights
-    value = float(metric(truth, scores, own[None])[0]) if len(truth) else float("nan")
-    if np.isnan(value):
-        return Estimate(value, value, value)
-    found = np.concatenate([metric(truth, scores, w * own) for w in resampled(len(truth), resamples, seed)])
-    return percentiles(value, found, level)
+    values = {name: float(metric(truth, scores, own[None])[0]) for name, metric in wanted.items()}
+    sound = [name for name, value in values.items() if not np.isnan(value)]
+    drawn: dict[str, list[Floats]] = {name: [] for name in sound}
+    for block in resampled(len(truth), resamples, seed) if sound else ():
+        for name in sound:
+            drawn[name].append(wanted[name](truth, scores, block * own))
+    nothing = np.array([])
+    return {
+        name: percentiles(value, np.concatenate(drawn.get(name) or [nothing]), level) for name, value in values.items()
+    }
 
 
 def percentiles(value: float, found: Floats, level: float = 0.95) -> Estimate:

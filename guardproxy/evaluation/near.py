@@ -50,7 +50,7 @@ def near(texts: Sequence[str], groups: Sequence[str], alike: float = ALIKE) -> l
 
     `groups`: to what each text belongs (its split, say); of a crowd some pair is named for each two groups in it.
     """
-    signatures = np.array([_signature(_shingles(text)) for text in texts])
+    signatures = np.array([_signature(_shingles(text)) for text in texts], np.uint32).reshape(-1, _HASHES)
     found: dict[tuple[int, int], float] = {}
     for first, second in _candidates(signatures, groups):
         if (first, second) in found or (signatures[first] == signatures[second]).mean() < _ROUGH:
