@@ -263,9 +263,9 @@ def test_cost_for_an_event_does_not_grow_with_the_stream(size: int) -> None:
 
     def seconds(count: int) -> float:
         raw = stream_of(["word " * size] * count)
-        started = time.perf_counter()
+        started = time.thread_time()
         asyncio.run(drive(raw, range(0, len(raw), 8192)))
-        return (time.perf_counter() - started) / count
+        return (time.thread_time() - started) / count
 
     few = min(seconds(300) for _ in range(3))
     many = min(seconds(6000) for _ in range(3))

@@ -43,6 +43,10 @@ class Check:
         """For a check with `whole`: findings with offsets in the segment's text. May raise Abstain."""
         return ()
 
+    def merged(self, reading: Reading, found: Sequence[Finding], modelled: Sequence[Finding]) -> Sequence[Finding]:
+        """The findings of the deterministic stage and of the model stage as one. Both count in the reading's text."""
+        return [*found, *modelled]
+
     def clean(self, reading: Reading) -> bool:
         """True only if find() would find nothing in any part of this text, read by itself. Cheap, or False.
 

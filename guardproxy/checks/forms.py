@@ -73,9 +73,11 @@ def best(findings: Iterable[Finding]) -> list[Finding]:
 class FormCheck(Check, Generic[S]):
     """A check made of recognisers. Options `entities` (labels to look for) and `allow` (values never reported)."""
 
-    def __init__(self, recognisers: Sequence[Recogniser[S]], read: OptionReader) -> None:
-        """Raises PolicyError for labels that no recogniser has."""
-        known = all_labels(recognisers)
+    def __init__(
+        self, recognisers: Sequence[Recogniser[S]], read: OptionReader, others: frozenset[str] = frozenset()
+    ) -> None:
+        """`others`: labels that have no form. Raises PolicyError for labels that nothing finds."""
+        known = all_labels(recognisers) | others
         wanted = read.strings("entities")
         for label in wanted:
             if label not in known:
@@ -109,12 +111,16 @@ class FormCheck(Check, Generic[S]):
         ]
         return tuple(placed for finding in best(found) if (placed := self._placed(finding, reading)) is not None)
 
+    def allows(self, reading: Reading, start: int, end: int) -> bool:
+        """Whether the text as it came has a value there that is never reported."""
+        return bool(self._allow) and reading.text[start:end].casefold() in self._allow
+
     def _placed(self, finding: Finding, reading: Reading) -> Finding | None:
         """The finding in the text as it came; None if its value is allowed."""
         start, end = reading.original(finding.start, finding.end)
         if self._allow:
-            values = (reading.plain[finding.start : finding.end], reading.text[start:end])
-            if any(value.casefold() in self._allow for value in values):
+            value = reading.plain[finding.start : finding.end]
+            if value.casefold() in self._allow or self.allows(reading, start, end):
                 return None
         return Finding(finding.label, start, end, round(finding.score, 2))
 

@@ -274,7 +274,8 @@ class Runner:
         length = len(reading.text)
         if not all(_is_finding(finding, length) for finding in deterministic):
             raise BackendError("a finding that cannot be")
-        findings = tuple(_placed([*deterministic, *answer.findings], window, window.context_start))
+        merged = self._configured[name].check.merged(reading, deterministic, answer.findings)
+        findings = tuple(_placed(merged, window, window.context_start))
         scores = answer.scores if findings or not answer.findings else {}
         outcome, reason = rung.outcome, rung.reason
         if answer.abstained:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -90,12 +91,10 @@ class GuardedExchange:
         """Notes what the request says of itself."""
         model, options = document.get("model"), document.get("stream_options")
         self._include_usage = isinstance(options, dict) and options.get("include_usage") is True
-        self._exchange = self._inspection.exchange = Exchange(
-            self._exchange.id,
-            self._exchange.route,
-            model[:200] if isinstance(model, str) else "",
+        self._exchange = self._inspection.exchange = replace(
+            self._exchange,
+            model=model[:200] if isinstance(model, str) else "",
             stream=document.get("stream") is True,
-            started=self._exchange.started,
         )
 
     async def _refused_prompt(self) -> web.StreamResponse:

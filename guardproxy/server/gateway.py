@@ -7,10 +7,12 @@ process's, and what is written down of it names places in the code, never the co
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
 import traceback
+from collections.abc import Mapping
 from itertools import count
 
 from aiohttp import web
@@ -24,6 +26,7 @@ from guardproxy.types import Action, Decision, Exchange, Side
 from guardproxy.wire.routes import Route, canonical, match
 
 _logger = logging.getLogger("guardproxy.server")
+_CREDENTIALS = ("Authorization", "x-api-key", "api-key")
 
 
 class Gateway:
@@ -43,7 +46,8 @@ class Gateway:
             route = match(request.method, path)
         except WireError as error:
             return error_response(None, number, error.status, str(error), error.code)
-        exchange = Exchange(number, route.path if route else "other", started=time.monotonic())
+        tenant = _tenant(request.headers, self._worker.guard.key)
+        exchange = Exchange(number, route.path if route else "other", tenant=tenant, started=time.monotonic())
         target = f"{path}?{query}" if query else path
         with self._worker.telemetry.exchange(exchange, request.headers) as span:
             try:
@@ -93,6 +97,12 @@ class Gateway:
                 await response.write(chunk)
             await response.write_eof()
             return response
+
+
+def _tenant(headers: Mapping[str, str], key: bytes) -> str:
+    """Who is asking, as a keyed hash of the credential: the same for one credential, and nothing to anybody else."""
+    credential = "\n".join(headers.get(name, "") for name in _CREDENTIALS)
+    return hashlib.blake2b(credential.encode("utf-8", "surrogateescape"), key=key[:64], digest_size=12).hexdigest()
 
 
 def _log_fault(exchange: Exchange, error: Exception) -> None:

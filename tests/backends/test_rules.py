@@ -241,6 +241,6 @@ def test_findings_lie_in_any_text(noise: str, phrase: str) -> None:
 )
 def test_hostile_texts_take_linear_time(check: str, text: str) -> None:
     rules = Rules.load()
-    started = time.perf_counter()
+    started = time.thread_time()
     rules.classify_now(check, [reading(text)])
-    assert time.perf_counter() - started < 3.0  # tens of milliseconds on an idle machine
+    assert time.thread_time() - started < 3.0  # tens of milliseconds on an idle machine

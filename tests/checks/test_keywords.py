@@ -119,9 +119,9 @@ def test_no_expression_of_an_author_s_takes_more_than_linear_time(expression: st
         text.plain  # noqa: B018  normalising is not what is measured
         best = 9.0
         for _ in range(3):
-            before = time.perf_counter()
+            before = time.thread_time()
             check.find(text)
-            best = min(best, time.perf_counter() - before)
+            best = min(best, time.thread_time() - before)
         times.append(best)
     # Linear is a factor of 4, quadratic one of 16; what takes no time at all says nothing.
     assert times[1] < max(times[0] * 10, 0.002)
@@ -200,10 +200,10 @@ def test_many_words_are_one_cheap_question() -> None:
     check = Keywords({"lists": {"x": {"words": words}}})
     clean = reading("The settlement of the invoice was delayed, as accounting did not get the order in time. " * 7)
     check.find(clean)
-    before = time.perf_counter()
+    before = time.thread_time()
     for _ in range(100):
         check.find(clean)
-    assert (time.perf_counter() - before) / 100 < 0.001  # measured: 6 microseconds
+    assert (time.thread_time() - before) / 100 < 0.001  # measured: 6 microseconds
     assert [f.start for f in check.find(reading("see TERM04999X"))] == [4]
 
 

@@ -159,9 +159,9 @@ def test_the_time_is_linear(english: Language) -> None:
         read = reading(ENGLISH * size + "x" * size * 100)
         best = 9.0
         for _ in range(3):
-            before = time.perf_counter()
+            before = time.thread_time()
             english.find(read)
-            best = min(best, time.perf_counter() - before)
+            best = min(best, time.thread_time() - before)
         times.append(best)
     assert times[1] < times[0] * 10
 

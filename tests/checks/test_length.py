@@ -184,9 +184,9 @@ def test_long_texts_are_counted_in_slices_in_linear_time(ranks: Path) -> None:
     assert abs(exact.count("the " * 10_000) - 20_000) < 40_000 / SLICE + 2 + 10_000
     times = []
     for size in (50_000, 200_000):
-        before = time.perf_counter()
+        before = time.thread_time()
         exact.count("t" * size)
-        times.append(time.perf_counter() - before)
+        times.append(time.thread_time() - before)
     assert times[1] < times[0] * 10
 
 

@@ -291,9 +291,9 @@ def test_hostile_texts_take_linear_time(unit: str) -> None:
         read.plain  # noqa: B018  normalising is not what is measured
         best = 9.0
         for _ in range(2):
-            before = time.perf_counter()
+            before = time.thread_time()
             check.find(read)
-            best = min(best, time.perf_counter() - before)
+            best = min(best, time.thread_time() - before)
         times.append(best)
     assert times[1] < max(times[0] * 9, 0.005)
 
@@ -301,10 +301,10 @@ def test_hostile_texts_take_linear_time(unit: str) -> None:
 def test_clean_texts_cost_one_question() -> None:
     check, read = Url({"deny": ["evil.com"]}), reading("The order was late, e. g. by two days. " * 15)
     assert check.clean(read)
-    before = time.perf_counter()
+    before = time.thread_time()
     for _ in range(200):
         check.clean(read)
-    assert (time.perf_counter() - before) / 200 < 0.0005  # measured: 4 microseconds
+    assert (time.thread_time() - before) / 200 < 0.0005  # measured: 4 microseconds
 
 
 @settings(max_examples=150, deadline=None)

@@ -158,6 +158,27 @@ async def test_a_client_that_asks_before_it_sends_is_told_to(start: Any) -> None
     writer.close()
 
 
+async def test_what_is_remembered_is_told_apart_by_credential(start: Any, policy: str) -> None:
+    """Backends know whose text they read by a hash that is the same for one key, and another for any other."""
+    seen: list[str] = []
+
+    class Spy(Stub):
+        async def classify(self, check: str, readings: Any, **keywords: Any) -> Any:
+            seen.extend(reading.tenant for reading in readings)
+            return await super().classify(check, readings, **keywords)
+
+    setup = await start(with_backend(policy), backends={"stub": lambda _: Spy({})})
+    told = []
+    for key in ("key-one", "key-two", "key-one"):
+        client = setup.client.with_options(api_key=key)
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
+        told.append(set(seen))
+        seen.clear()
+    assert [len(tenants) for tenants in told] == [1, 1, 1]
+    assert told[0] == told[2] != told[1]
+    assert not any("one" in tenant or "two" in tenant for tenants in told for tenant in tenants)
+
+
 async def test_texts_of_a_request_are_judged_side_by_side(start: Any, policy: str) -> None:
     patient = with_backend(policy).replace("deadline: 200ms", "deadline: 30s")
     patient = patient.replace("unguarded: deny", "unguarded: deny\ndeadline: 30s")

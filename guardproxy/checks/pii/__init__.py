@@ -9,10 +9,13 @@ Scores are confidences, and 0.5 means "more likely than not":
 | .6-.8 | a word alone, or a distinctive shape alone |
 | .3-.5 | something that is more often another thing: bare digits with a weak checksum, a version like an address |
 
-Names, places and whatever else has no form are for the model stage. Of findings that overlap, the best is kept.
+Names, places and whatever else has no form are for the model stage. Of findings that overlap, the best is kept; what a
+form proves is never given up for what a model believes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import phonenumbers
 
@@ -26,8 +29,14 @@ from guardproxy.checks.pii.national import NATIONAL
 from guardproxy.checks.pii.numbers import NUMBERS
 from guardproxy.checks.pii.phones import REGIONS
 from guardproxy.checks.pii.scan import Recogniser, Scan
+from guardproxy.reading import Reading
+from guardproxy.types import Finding
 
 RECOGNISERS: tuple[Recogniser, ...] = (NUMBERS, *CONTACT, *FINANCE, *NATIONAL, *KEYED)
+BY_CONTEXT = frozenset(
+    {"PERSON", "ADDRESS", "LOCATION", "ORGANIZATION", "AGE", "USERNAME", "ID_NUMBER", "BANK_ACCOUNT", "PASSWORD"}
+)
+"""The labels that only a model gives."""
 
 
 class Pii(FormCheck[Scan]):
@@ -47,7 +56,17 @@ class Pii(FormCheck[Scan]):
             if region not in phonenumbers.SUPPORTED_REGIONS:
                 raise read.fail("regions", f"no such region: {region}")
         self._regions = regions or REGIONS
-        super().__init__(RECOGNISERS, read)
+        super().__init__(RECOGNISERS, read, BY_CONTEXT)
+
+    def merged(self, reading: Reading, found: Sequence[Finding], modelled: Sequence[Finding]) -> Sequence[Finding]:
+        """All that has a form, and what the model finds beside it, but for labels not looked for and allowed values."""
+        kept = list(found)
+        for finding in modelled:
+            covered = sum(max(min(finding.end, f.end) - max(finding.start, f.start), 0) for f in found)
+            known = 2 * covered >= finding.end - finding.start
+            if finding.label in self.labels and not known and not self.allows(reading, finding.start, finding.end):
+                kept.append(finding)
+        return kept
 
     def scan(self, text: str) -> Scan:
         """A text with the policy's phone regions."""
@@ -56,7 +75,11 @@ class Pii(FormCheck[Scan]):
 
 SPEC = CheckSpec(
     name="pii",
-    summary="Personal data that has a form: e-mail, phone, cards, accounts, national and tax numbers, dates of birth",
-    labels=all_labels(RECOGNISERS),
+    summary=(
+        "Personal data: by form e-mail, phone, cards, accounts, national and tax numbers, dates of birth; "
+        "by context names, addresses, places, organisations, user names and other numbers"
+    ),
+    labels=all_labels(RECOGNISERS) | BY_CONTEXT,
     build=Pii,
+    ladder=("rules",),
 )
