@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checks", nargs="*", metavar="CHECK", help="all of the release if none is named")
     parser.add_argument("--adapters", type=Path, required=True, metavar="DIR", help="the release, written to")
     add_rows(parser)
-    parser.add_argument("--prior", type=float, metavar="P", help="how often what a check looks for occurs in traffic")
+    parser.add_argument(
+        "--prior", type=float, metavar="P", help="how often what a classifier looks for occurs in traffic"
+    )
     parser.add_argument("--method", choices=("platt", "temperature"), default="", help="the better one by default")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for the pictures (default: DIR of --adapters/report)"

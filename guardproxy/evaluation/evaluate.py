@@ -146,7 +146,12 @@ def _cell(
     if positives in (0, len(truth)):
         wanted = {figure: metric for figure, metric in wanted.items() if figure not in ("f1", "auprc", "ece")}
     found = metrics.intervals(wanted, truth, scores, seed=seed)
-    figures = {figure: estimate for figure, estimate in found.items() if not np.isnan(estimate.value)}
+    sizes = {"recall": positives, "fpr": len(truth) - positives}
+    figures = {
+        figure: metrics.widened(estimate, sizes.get(figure.split()[0], 0))
+        for figure, estimate in found.items()
+        if not np.isnan(estimate.value)
+    }
     return Cell(label, kind, name, told, len(truth), positives, abstained, figures)
 
 
@@ -238,5 +243,6 @@ def _false(rows: Sequence[Row], seen: Sequence[Seen], mine: Sequence[int], seed:
     found = {}
     for index, whose in enumerate((MERGED, MODEL)):
         flagged = np.array([bool(seen[number][index]) for number in clean], dtype=np.float64)
-        found[f"false finds, {whose}"] = interval(metrics.fpr, np.zeros(len(clean), bool), flagged, seed=seed)
+        share = interval(metrics.fpr, np.zeros(len(clean), bool), flagged, seed=seed)
+        found[f"false finds, {whose}"] = metrics.widened(share, len(clean))
     return found

@@ -213,6 +213,16 @@ def percentiles(value: float, found: Floats, level: float = 0.95) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
+def widened(estimate: Estimate, rows: int, level: float = 0.95) -> Estimate:
+    """The interval of a share of `rows` rows that is 0 or 1, of which resamples know nothing else: the exact one
+    (Clopper and Pearson 1934). Other estimates as they are.
+    """
+    if not rows or estimate.value not in (0.0, 1.0) or estimate.low != estimate.high:
+        return estimate
+    far = 1 - ((1 - level) / 2) ** (1 / rows)
+    return Estimate(0.0, 0.0, far) if estimate.value == 0.0 else Estimate(1.0, 1 - far, 1.0)
+
+
 def resampled(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each row is in each resample, [resamples, rows], in blocks of bounded size."""
     random = np.random.default_rng(seed)

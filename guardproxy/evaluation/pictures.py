@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from guardproxy.evaluation.calibrate import Bins
 from guardproxy.evaluation.metrics import Estimate, Floats
 
-_BEFORE, _AFTER, _GREY, _INK = "#d97706", "#1d4ed8", "#9ca3af", "#1f2937"
+_BEFORE, _AFTER, _LIGHT, _GREY, _INK = "#d97706", "#1d4ed8", "#93b4f5", "#9ca3af", "#1f2937"
 _LINES = ("#1d4ed8", "#d97706", "#047857", "#be185d", "#6d28d9", "#0e7490", "#65a30d", "#78350f")
+_FEW = 0.01  # share of the rows
 _STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -41,7 +42,8 @@ _STYLE: Any = {
 def reliability(title: str, panels: Sequence[tuple[str, Bins, Bins, str, str]], to: Path) -> list[Path]:
     """How often what is said to have a probability is true. A panel: label, bins before and after, what to say of each.
 
-    Bins are (mean probability, share that is true, weight). Below each panel, how many rows are where.
+    Bins are (mean probability, share that is true, weight); those with fewer than 1 % of the rows are small. Below each
+    panel, how many rows are where.
     """
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
@@ -65,17 +67,25 @@ def _reliability(figure: Figure, grid: Any, label: str, before: Bins, after: Bin
     ):
         if not bins:
             continue
-        means, shares = [mean for mean, _, _ in bins], [share for _, share, _ in bins]
-        above.plot(means, shares, color=color, marker=mark, markersize=4, label=name)
         total = sum(weight for _, _, weight in bins) or 1.0
+        # Bins of a few rows are anywhere; they are shown small and not joined.
+        many = [(mean, share) for mean, share, weight in bins if weight >= _FEW * total]
+        few = [(mean, share) for mean, share, weight in bins if weight < _FEW * total]
+        above.plot(*_columns(many), color=color, marker=mark, markersize=4.5, label=name, clip_on=False, zorder=3)
+        above.plot(*_columns(few), color=color, marker=mark, markersize=3, fillstyle="none", linestyle="", zorder=2)
         places = [(min(int(p * 10), 9) + 0.5) / 10 + shift for p, _, _ in bins]
         below.bar(places, [weight / total for _, _, weight in bins], width, color=color)
-    above.set(xlim=(0, 1), ylim=(0, 1.02), title=label, ylabel="share that is true")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is true")
+    above.set_title(label, pad=34)
     above.tick_params(labelbottom=False)
-    above.legend(loc="upper left", fontsize=8, handlelength=1.4)
+    above.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.01), fontsize=8, handlelength=1.4, borderaxespad=0)
     below.set(xlim=(0, 1), yscale="log", ylim=(1e-3, 1.5), xlabel="probability", ylabel="rows")
     below.set_yticks((0.001, 0.01, 0.1, 1), labels=("0.1 %", "1 %", "10 %", "all"))
     below.minorticks_off()
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def precision_recall(title: str, curves: Mapping[str, tuple[Floats, Floats]], to: Path) -> list[Path]:
@@ -104,7 +114,7 @@ def bars(title: str, label: str, values: Mapping[str, Estimate], limit: float | 
         shares = [each.value for _, each in ordered]
         low = [max(each.value - each.low, 0) for _, each in ordered]
         high = [max(each.high - each.value, 0) for _, each in ordered]
-        axes.barh(places, shares, 0.62, color=_AFTER, xerr=(low, high), ecolor=_INK, error_kw={"linewidth": 0.9})
+        axes.barh(places, shares, 0.62, color=_LIGHT, xerr=(low, high), ecolor=_INK, error_kw={"linewidth": 0.9})
         axes.set_yticks(places, labels=[name for name, _ in ordered], fontsize=8)
         axes.set(xlim=(0, 1), ylim=(-0.6, len(ordered) - 0.4), xlabel=label, title=title)
         axes.grid(visible=False, axis="y")

@@ -219,3 +219,15 @@ def test_reliability_bins() -> None:
         (pytest.approx(0.02), 0, 2),
         (pytest.approx((0.95 + 0.97 + 1.0) / 3), pytest.approx(2 / 3), 3),
     ]
+
+
+def test_a_share_of_nothing_is_not_certain() -> None:
+    none = metrics.interval(metrics.fpr, np.zeros(50, bool), np.zeros(50))
+    assert (none.low, none.high) == (0, 0)
+    widened = metrics.widened(none, 50)
+    assert (widened.value, widened.low) == (0, 0)
+    assert widened.high == pytest.approx(1 - 0.025 ** (1 / 50))
+    every = metrics.widened(metrics.Estimate(1.0, 1.0, 1.0), 50)
+    assert (every.low, every.high) == (pytest.approx(1 - widened.high), 1)
+    some_of_it = metrics.Estimate(0.5, 0.4, 0.6)
+    assert metrics.widened(some_of_it, 50) == some_of_it
