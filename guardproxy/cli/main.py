@@ -51,6 +51,7 @@ _COMMANDS = {
     "bench": "measure what the proxy adds in your own set-up",
     "scan": "judge a file of texts",
     "train": "train an adapter from labelled rows",
+    "export": "make a release of trained adapters",
     "data": "look at labelled rows before they are used",
     "calibrate": "fit probabilities and thresholds of adapters",
     "evaluate": "measure adapters, and write the report",

@@ -7,7 +7,7 @@ own adapter on top of it. Unknown keys are errors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import yaml
 from guardproxy.errors import ConfigError
 from guardproxy.evaluation.datasets import LABELS
 from guardproxy.source import read_yaml
-from guardproxy.strict import Placed, Problems, Reader, number, one_of, several, text, whole
+from guardproxy.strict import Placed, Problems, Reader, Unfit, number, one_of, several, text, whole
 
 SHARED = "shared"
 TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
@@ -60,6 +60,7 @@ class TrainConfig:
     overlap: int = 64
     seed: int = 1
     languages: tuple[str, ...] = ("en",)
+    about: Mapping[str, str] = field(default_factory=dict)  # for the card's readers
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -114,9 +115,16 @@ def _config(reader: Reader) -> TrainConfig:
         overlap=reader.take("overlap", whole(0, 256), 64),
         seed=reader.take("seed", whole(0, 2**31), 1),
         languages=reader.take("languages", several(text), ("en",)),
+        about=reader.take("about", _words, {}),
     )
     reader.finish()
     return config
+
+
+def _words(node: Placed) -> Mapping[str, str]:
+    if not isinstance(node.value, dict):
+        raise Unfit("expected keys with a few words each")
+    return {key: text(member) for key, member in node.value.items()}
 
 
 def _sources(problems: Problems) -> Any:

@@ -259,7 +259,7 @@ class _Run:
             overlap=config.overlap,
             roles=ROLES,
             languages=config.languages,
-            about={"sources": [source.name for source in config.sources]},
+            about={**config.about, "sources": [source.name for source in config.sources]},
         )
 
     def _checkpoint(self, state: _State, optimizer: Any) -> None:

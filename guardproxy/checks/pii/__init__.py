@@ -37,6 +37,7 @@ BY_CONTEXT = frozenset(
     {"PERSON", "ADDRESS", "LOCATION", "ORGANIZATION", "AGE", "USERNAME", "ID_NUMBER", "BANK_ACCOUNT", "PASSWORD"}
 )
 """The labels that only a model gives."""
+LIKELY = 0.5  # the score of a form from which on it takes the place of what a model says of the same characters
 
 
 class Pii(FormCheck[Scan]):
@@ -62,7 +63,9 @@ class Pii(FormCheck[Scan]):
         """All that has a form, and what the model finds beside it, but for labels not looked for and allowed values."""
         kept = list(found)
         for finding in modelled:
-            covered = sum(max(min(finding.end, f.end) - max(finding.start, f.start), 0) for f in found)
+            covered = sum(
+                max(min(finding.end, f.end) - max(finding.start, f.start), 0) for f in found if f.score >= LIKELY
+            )
             known = 2 * covered >= finding.end - finding.start
             if finding.label in self.labels and not known and not self.allows(reading, finding.start, finding.end):
                 kept.append(finding)
