@@ -83,6 +83,11 @@ def _announce(settings: Settings, policy: Policy, proxy: str, admin: str) -> Non
     )
 
 
+def _as_told(status: int) -> bool:
+    """Whether a worker that was told to stop did: by itself, or at once where it had not begun to serve yet."""
+    return status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGTERM, signal.SIGINT))
+
+
 class _Workers:
     """The worker processes."""
 
@@ -106,7 +111,7 @@ class _Workers:
                 continue
             age = time.monotonic() - self._born.pop(pid, 0.0)
             if self._stopping:
-                failed = failed or status != 0
+                failed = failed or not _as_told(status)
             elif age < _SHORTEST_LIFE:
                 _logger.error("a worker died at its start; stopping")
                 failed = True

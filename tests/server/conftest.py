@@ -50,6 +50,7 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
 
         async def begin(policy: str = POLICY, **settings: Any) -> Setup:
             upstream = await stack.enter_async_context(Upstream())
+            settings.setdefault("backend", "rules")  # what is tested here is the proxy, not what the models know
             proxy = await stack.enter_async_context(Proxy(upstream.url, policy=policy, **settings))
             client = openai.AsyncOpenAI(base_url=proxy.url, api_key="caller-key", max_retries=0)
             stack.push_async_callback(client.close)

@@ -70,7 +70,7 @@ class Process:
 
     def __init__(self, upstream: str, *flags: str, environ: dict[str, str] | None = None) -> None:
         self.port, self.admin = free_port(), free_port()
-        command = [sys.executable, "-m", "guardproxy.cli.main", "serve", "--upstream", upstream]
+        command = [sys.executable, "-m", "guardproxy.cli.main", "serve", "--upstream", upstream, "--backend", "rules"]
         command += ["--port", str(self.port), "--admin-port", str(self.admin), *flags]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environ or {})}, start_new_session=True
