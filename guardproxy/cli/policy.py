@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guardproxy.checks.registry import specs
+from guardproxy.config import Settings
 from guardproxy.errors import PolicyError
 from guardproxy.policy.evaluate import combine, evaluate, needed
 from guardproxy.policy.lint import lint
 from guardproxy.policy.load import load, locate, shipped
 from guardproxy.policy.model import Policy
+from guardproxy.policy.points import Points
 from guardproxy.policy.verify import Case, decide, differences, read_cases
-from guardproxy.server.assembly import BACKENDS, runner_of
+from guardproxy.server.assembly import BACKENDS, backends_of, points_of, runner_of
 from guardproxy.types import Decision
 
 _PATIENCE = 60.0  # seconds for one case: what is tested is the policy, not this machine's speed
@@ -44,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="POLICY",
             help="a policy's file, a folder of them, or the name of one that comes along",
         )
+        action.add_argument(
+            "--adapters",
+            default="",
+            metavar="DIR",
+            help="the release of adapters whose calibration stands behind `fpr` (default: the packaged one)",
+        )
     show = actions.add_parser(
         "show",
         help="print a policy that comes along, to start one's own from",
@@ -53,13 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs one action. Raises PolicyError where there is nothing to look at."""
+    """Runs one action. Raises PolicyError where there is nothing to look at, ConfigError for adapters that are none."""
     if arguments.policy_action == "show":
         sys.stdout.write(shipped(arguments.name).read_text("utf-8"))
         return 0
     files = [file for given in arguments.policies for file in _files(given)]
+    settings = Settings(adapters=arguments.adapters)
+    points = points_of(settings)  # shared, so that a release is read once for however many policies
     act = _check if arguments.policy_action == "check" else _test
-    return max([act(file) for file in files])
+    return max([act(file, settings, points) for file in files])
 
 
 def _files(given: str) -> list[Path]:
@@ -72,31 +82,31 @@ def _files(given: str) -> list[Path]:
     return files
 
 
-def _check(file: Path) -> int:
+def _check(file: Path, settings: Settings, points: Points) -> int:
     try:
-        policy = load(file, specs(), backends=BACKENDS)
+        policy = load(file, specs(), backends=BACKENDS, points=points)
     except PolicyError as error:
         print(error)
         return 1
-    for warning in lint(policy):
+    for warning in lint(policy, settings.backend):
         print(f"{file}: warning: {warning}")
     print(f"{file}: ok, {policy.ref}, {len(policy.rules)} rules")
     return 0
 
 
-def _test(file: Path) -> int:
+def _test(file: Path, settings: Settings, points: Points) -> int:
     cases_file = file.with_name(f"{file.stem}_test.yaml")
     if not cases_file.exists():
         print(f"{file}: no cases; expected them in {cases_file.name} beside it")
         return 1
     try:
-        policy = load(file, specs(), backends=BACKENDS)
+        policy = load(file, specs(), backends=BACKENDS, points=points)
         cases = read_cases(cases_file)
     except PolicyError as error:
         print(error)
         return 1
     failed = 0
-    for case, decision in zip(cases, asyncio.run(_decisions(policy, cases)), strict=True):
+    for case, decision in zip(cases, asyncio.run(_decisions(policy, cases, settings)), strict=True):
         found = differences(case, decision)
         failed += bool(found)
         for line in found:
@@ -105,11 +115,11 @@ def _test(file: Path) -> int:
     return 1 if failed else 0
 
 
-async def _decisions(policy: Policy, cases: Sequence[Case]) -> list[Decision]:
+async def _decisions(policy: Policy, cases: Sequence[Case], settings: Settings) -> list[Decision]:
     """What the policy says of each case."""
     if all(case.verdicts is not None for case in cases):
         return [decide(policy, case) for case in cases]
-    runner, names = runner_of(policy), needed(policy)
+    runner, names = runner_of(policy, backends=backends_of(settings)), needed(policy)
     decisions: list[Decision] = []
     try:
         for case in cases:

@@ -14,7 +14,7 @@ from guardproxy.checks.registry import specs
 from guardproxy.config import Settings
 from guardproxy.errors import ConfigError
 from guardproxy.policy.load import load, locate
-from guardproxy.server.assembly import BACKENDS, backends_of, runner_of
+from guardproxy.server.assembly import BACKENDS, backends_of, points_of, runner_of
 from guardproxy.strict import suggest
 
 _EPILOG = """\
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--backend: there is no {backend}; there are: {', '.join(BACKENDS)}")
     if not arguments.input.is_file():
         raise ConfigError(f"there is no file {arguments.input}")
-    policy = load(locate(arguments.policy), specs(), backends=BACKENDS)
+    policy = load(locate(arguments.policy), specs(), backends=BACKENDS, points=points_of(settings))
     total = sum(1 for _ in batch.read(arguments.input))
     runner = runner_of(policy, backend, backends_of(settings), checks=checks, deadline=batch.DEADLINE)
     unfinished = arguments.output.with_name(arguments.output.name + ".part")

@@ -25,7 +25,7 @@ from guardproxy.errors import ConfigError, GuardproxyError
 from guardproxy.policy.lint import lint
 from guardproxy.policy.load import load, locate
 from guardproxy.policy.model import Policy
-from guardproxy.server.assembly import BACKENDS
+from guardproxy.server.assembly import BACKENDS, points_of
 from guardproxy.server.lifecycle import serve, without_extensions
 
 _logger = logging.getLogger("guardproxy")
@@ -39,8 +39,8 @@ def run(settings: Settings) -> int:
     )
     if settings.backend not in BACKENDS:
         raise ConfigError(f"--backend: there is no {settings.backend}; there are: {', '.join(BACKENDS)}")
-    policy = load(locate(settings.policy), specs(), backends=BACKENDS)
-    for warning in lint(policy):
+    policy = load(locate(settings.policy), specs(), backends=BACKENDS, points=points_of(settings))
+    for warning in lint(policy, settings.backend):
         _logger.warning("policy %s: %s", policy.name, warning)
     if without_extensions():
         _logger.warning("aiohttp runs WITHOUT ITS C EXTENSIONS, at a third of its speed: install a wheel that has them")

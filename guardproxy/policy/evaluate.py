@@ -172,20 +172,20 @@ def _stretches(match: FindingMatch, verdict: Verdict, window: Window) -> list[_S
     matched: list[_Stretch] = []
     located: set[str] = set()
     for finding in verdict.findings:
-        if (not match.labels or finding.label in match.labels) and _within(match, finding.score):
+        if (not match.labels or finding.label in match.labels) and _within(match, finding.label, finding.score):
             located.add(finding.label)
             if finding.end > window.start:  # else it lies in the context, which the window before answered for
                 start, end = max(finding.start, window.start), min(finding.end, window.end)
                 matched.append(_Stretch(finding.label, start, end, finding.score))
     for label, score in verdict.scores.items():
-        if label not in located and (not match.labels or label in match.labels) and _within(match, score):
+        if label not in located and (not match.labels or label in match.labels) and _within(match, label, score):
             matched.append(_Stretch(label, window.start, window.end, score))
     return matched
 
 
-def _within(match: FindingMatch, score: float) -> bool:
+def _within(match: FindingMatch, label: str, score: float) -> bool:
     # Written so that a score which is no number matches: nonsense must not pass for "nothing found".
-    return not (score < match.at_least or score >= match.below)
+    return not (score < match.at_least or score >= match.below or (match.least and score < match.least.get(label, 0.0)))
 
 
 def _decide(policy: Policy, hits: _Hits, unhandled: bool, window: Window) -> Decision:

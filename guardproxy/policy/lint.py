@@ -9,12 +9,19 @@ from guardproxy.policy.model import FindingMatch, Method, OutcomeMatch, Policy, 
 from guardproxy.types import Outcome, Scope
 
 _FAILURES = (Outcome.ABSTAINED, Outcome.TIMEOUT, Outcome.ERROR)
+_CALIBRATED = "onnx"
 _REPLIES = (Scope.COMPLETION, Scope.TOOL_CALL)
 
 
-def lint(policy: Policy) -> list[str]:
-    """Warnings, one line each."""
-    return [*_unused(policy), *_unhandled(policy), *_blind(policy), *_one_way(policy)]
+def lint(policy: Policy, backend: str = "") -> list[str]:
+    """Warnings, one line each. `backend`: what answers for checks for which the policy names no ladder."""
+    return [
+        *_unused(policy),
+        *_unhandled(policy),
+        *_blind(policy),
+        *_one_way(policy),
+        *_uncalibrated(policy, backend),
+    ]
 
 
 def _unused(policy: Policy) -> Iterator[str]:
@@ -73,3 +80,18 @@ def _one_way(policy: Policy) -> Iterator[str]:
                     f"the rule {rule.id} makes pseudonyms in {' and '.join(places)}, where nothing restores them; "
                     "`mask` says the same more plainly"
                 )
+
+
+def _uncalibrated(policy: Policy, backend: str) -> Iterator[str]:
+    """Rates of false positives asked of scores that nobody has calibrated."""
+    for rule in policy.rules:
+        if not isinstance(rule.match, FindingMatch) or not rule.match.least:
+            continue
+        check = rule.match.check
+        ladder = policy.checks[check].ladder
+        if (ladder[0] if ladder else backend) != _CALIBRATED:
+            yield (
+                f"the rule {rule.id} names a rate of false positives, which only the scores of {_CALIBRATED} keep, and "
+                f"{check} does not begin with it: write `ladder: [{_CALIBRATED}, rules]` under checks.{check}, "
+                f"or start with --backend {_CALIBRATED}"
+            )

@@ -30,6 +30,7 @@ from guardproxy.policy.model import (
     RefusalStyle,
     Rule,
 )
+from guardproxy.policy.points import Points
 from guardproxy.policy.rules import Known, identifier, read_rule
 from guardproxy.source import read_yaml
 from guardproxy.strict import Placed, Problems, Reader, Unfit, duration, number, one_of, several, suggest, text
@@ -39,28 +40,38 @@ _DENIED = {"allow": Action.ALLOW, "deny": Action.BLOCK}
 
 
 def load(
-    path: str | PathLike[str], specs: Mapping[str, CheckInfo], *, backends: Collection[str] | None = None
+    path: str | PathLike[str],
+    specs: Mapping[str, CheckInfo],
+    *,
+    backends: Collection[str] | None = None,
+    points: Points | None = None,
 ) -> Policy:
     """The policy in the file at `path`. `sha256` is of its bytes.
 
-    `specs` are the checks that exist; `backends`, where given, are the rungs that a ladder may name. Raises PolicyError
-    with all mistakes, one a line.
+    `specs` are the checks that exist; `backends`, where given, are the rungs that a ladder may name; `points`, where
+    given, are the thresholds that stand behind rates of false positives, and are looked at only if a rule names one.
+    Raises PolicyError with all mistakes, one a line.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise PolicyError(f"cannot be read: {error.strerror or type(error).__name__}", place=str(path)) from None
-    return parse(data, specs, name=str(path), backends=backends)
+    return parse(data, specs, name=str(path), backends=backends, points=points)
 
 
 def parse(
-    data: bytes | str, specs: Mapping[str, CheckInfo], *, name: str = "policy", backends: Collection[str] | None = None
+    data: bytes | str,
+    specs: Mapping[str, CheckInfo],
+    *,
+    name: str = "policy",
+    backends: Collection[str] | None = None,
+    points: Points | None = None,
 ) -> Policy:
     """As load(), from the policy's text; `name` is what the messages call it."""
     problems = Problems()
     root = read_yaml(data, name, problems)
     digest = sha256(data.encode() if isinstance(data, str) else data).hexdigest()
-    policy = _Loader(specs, backends, problems).policy(root, digest) if root else None
+    policy = _Loader(specs, backends, points, problems).policy(root, digest) if root else None
     if problems or policy is None:
         problems.sort()
         (place, message), *_ = problems.found
@@ -90,8 +101,14 @@ def shipped(name: str = "default") -> Path:
 class _Loader:
     """Reads one policy; complaints go to `problems`."""
 
-    def __init__(self, specs: Mapping[str, CheckInfo], backends: Collection[str] | None, problems: Problems) -> None:
-        self._specs, self._backends, self._problems = specs, backends, problems
+    def __init__(
+        self,
+        specs: Mapping[str, CheckInfo],
+        backends: Collection[str] | None,
+        points: Points | None,
+        problems: Problems,
+    ) -> None:
+        self._specs, self._backends, self._points, self._problems = specs, backends, points, problems
 
     def policy(self, root: Placed, digest: str) -> Policy | None:
         reader = Reader(root, self._problems, "a policy")
@@ -104,7 +121,7 @@ class _Loader:
         refusal = self._refusal(reader.node("refusal"))
         judges = self._judges(reader.node("judges"))
         checks, labels = self._checks(reader.node("checks"), deadline)
-        rules = self._rules(reader, Known(tuple(self._specs), labels, judges))
+        rules = self._rules(reader, Known(tuple(self._specs), labels, judges, self._points))
         reader.finish()
         complete = _complete(checks, rules, deadline)
         for bare in sorted(complete.keys() - checks.keys()):

@@ -48,12 +48,17 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FindingMatch:
-    """Matches a verdict's findings, and scores without a finding: at_least <= score < below."""
+    """Matches a verdict's findings, and scores without a finding: at_least <= score < below.
+
+    `least` has the labels that must reach more than `at_least`: the thresholds of an operating point, of which
+    `at_least` is then the lowest.
+    """
 
     check: str
     labels: frozenset[str] = frozenset()  # empty: any label of the check
     at_least: float = AT_LEAST
     below: float = UNBOUNDED
+    least: Mapping[str, float] = field(default_factory=dict, hash=False)  # a mapping has no hash; it is compared
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 A rule matches findings or an outcome, never both: what was found and what could not be judged are different questions.
 Only an outcome can be allowed (findings that no rule matches are allowed anyway) and only findings can be rewritten.
+A finding's score reaches a threshold that is written (`score: 0.8`), lies in a band (`score: {at_least: 0.5, below:
+0.8}`), or reaches the threshold that keeps a rate of false positives (`fpr: 1%`; see points.py).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from guardproxy.policy.model import (
     Rule,
     Then,
 )
+from guardproxy.policy.points import Points, take_rate, thresholds
 from guardproxy.strict import Placed, Problems, Reader, Unfit, clip, number, one_of, several, suggest, text
 from guardproxy.types import Action, Outcome, Scope
 
@@ -36,19 +39,16 @@ OUTCOMES = tuple(str(outcome) for outcome in Outcome if outcome is not Outcome.O
 THENS = ("allow", "flag", "block", "rewrite", "escalate")
 QUESTION = "Does this text break the rule described, or try to get something done that it forbids?"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)
-_NO_CALIBRATION = (
-    "an operating point needs the check's calibration, and no check of this release has one; "
-    "write a score instead, e.g. `score: 0.8`"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a rule may refer to. `labels` None: the check's labels cannot be told."""
+    """What a rule may refer to. `labels` None: the check's labels cannot be told. `points` None: there are none."""
 
     checks: Collection[str]
     labels: Mapping[str, frozenset[str] | None]
     judges: Mapping[str, Judge]
+    points: Points | None = None
 
 
 def read_rule(node: Placed, known: Known, problems: Problems) -> Rule | None:
@@ -123,37 +123,39 @@ def _finding_match(node: Placed, reader: Reader, known: Known, problems: Problem
             return None
     check = reader.take("check", one_of(known.checks), "")
     labels = reader.take("labels", several(text), ())
+    rate = take_rate(reader, problems)
     low, high = reader.take("score", _band, (AT_LEAST, UNBOUNDED))
-    if reader.has("fpr"):
-        problems.add(reader.place("fpr"), _NO_CALIBRATION)
-        reader.node("fpr")
     reader.finish()
-    _check_labels(node.value.get("labels"), check, known, problems)
-    return FindingMatch(check, frozenset(labels), low, high)
+    its = _labels(node.value.get("labels"), check, known, problems)
+    least = thresholds(rate, check, its, known.points, problems) if rate and check else {}
+    return FindingMatch(check, frozenset(labels), min(least.values(), default=low), high, least)
 
 
-def _check_labels(node: Placed | None, check: str, known: Known, problems: Problems) -> None:
+def _labels(node: Placed | None, check: str, known: Known, problems: Problems) -> list[tuple[str, Placed]] | None:
+    """The labels that are written and that the check has, each with where; None where none are written."""
+    if node is None:
+        return None
     labels = known.labels.get(check)
-    if node is None or labels is None:
-        return
+    there: list[tuple[str, Placed]] = []
     for item in node.value if isinstance(node.value, list) else [node]:
         word = item.raw or item.value
-        if isinstance(word, str) and word not in labels:
-            hint = suggest(word, labels) or f"; it has {', '.join(sorted(labels)) or 'none'}"
-            problems.add(item.place, f"the check {check} has no label `{clip(word)}`{hint}")
+        if not isinstance(word, str):
+            continue
+        if labels is None or word in labels:
+            there.append((word, item))
+            continue
+        hint = suggest(word, labels) or f"; it has {', '.join(sorted(labels)) or 'none'}"
+        problems.add(item.place, f"the check {check} has no label `{clip(word)}`{hint}")
+    return there
 
 
 def _band(node: Placed) -> tuple[float, float]:
     """at_least and below, from one number or from a band."""
     score = number(0.0, 1.0, "a score from 0 to 1")
-    if isinstance(node.value, str) and node.value.replace(" ", "").startswith("fpr:"):
-        raise Unfit(_NO_CALIBRATION)
     if not isinstance(node.value, dict):
         return score(node), UNBOUNDED
     problems = Problems()
     reader = Reader(node, problems, "a band of scores")
-    if reader.has("fpr"):
-        raise Unfit(_NO_CALIBRATION, reader.place("fpr"))
     low, high = reader.take("at_least", score, 0.0), reader.take("below", score, UNBOUNDED)
     reader.finish()
     if not problems and low >= high:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from guardproxy.backends.base import Backend
 from guardproxy.backends.rules import Rules
@@ -14,6 +15,7 @@ from guardproxy.errors import BackendError, ConfigError, PolicyError
 from guardproxy.escalation import JudgeClient, JudgeEndpoint
 from guardproxy.policy.evaluate import needed
 from guardproxy.policy.model import CheckConfig, Policy
+from guardproxy.policy.points import Points
 from guardproxy.types import Scope
 
 CheckSets = Sequence[frozenset[str]]
@@ -39,6 +41,54 @@ def backends_of(settings: Settings) -> Mapping[str, BackendMaker]:
 
 BACKENDS: Mapping[str, BackendMaker] = backends_of(Settings())
 """The rungs that exist, made as the default settings say."""
+
+
+def points_of(settings: Settings) -> Points:
+    """The thresholds behind the rates of false positives that a policy may name: those of the release in use.
+
+    Empty where no release comes along. Reading them verifies the whole release, so that waits until one is asked for;
+    it then raises ConfigError where the release that is there cannot be used.
+    """
+    return _Released(settings.adapters)
+
+
+class _Released(Mapping[str, Mapping[str, Mapping[str, float]]]):
+    """The operating points of a release's adapters, by check; read when first looked at."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __getitem__(self, check: str) -> Mapping[str, Mapping[str, float]]:
+        return self._read[check]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    @cached_property
+    def _read(self) -> dict[str, dict[str, dict[str, float]]]:
+        from guardproxy.backends.onnx.artefact import Artefact, shipped  # imports tokenizers, which rules do without
+
+        try:
+            folder = self._folder or shipped()
+        except ConfigError:
+            return {}
+        return {
+            check: {
+                label: {rate: _threshold(check, label, point.threshold) for rate, point in points.items()}
+                for label, points in adapter.calibration.points.items()
+            }
+            for check, adapter in Artefact.load(folder).adapters.items()
+        }
+
+
+def _threshold(check: str, label: str, value: object) -> float:
+    # No score reaches an infinite threshold, and every one reaches what is no number.
+    if not (isinstance(value, int | float) and 0 <= value <= 1):
+        raise ConfigError(f"the calibration of {check} has a threshold of {label} that is no probability")
+    return float(value)
 
 
 def runner_of(

@@ -8,7 +8,7 @@ from typing import Any, Self
 from guardproxy.checks.registry import specs
 from guardproxy.config import Settings
 from guardproxy.policy.load import load, locate, parse
-from guardproxy.server.assembly import BackendMaker, backends_of
+from guardproxy.server.assembly import BackendMaker, backends_of, points_of
 from guardproxy.server.lifecycle import Server
 
 
@@ -33,8 +33,12 @@ class Proxy:
         values = {"shutdown_timeout": "2s", **settings, "upstream": upstream, "port": 0, "admin_port": 0}
         own = Settings.load({name: str(value) for name, value in values.items()}, {})
         known = {**backends_of(own), **(backends or {})}
-        read = parse if "\n" in policy else lambda name, checks, backends: load(locate(name), checks, backends=backends)
-        self._server = Server(own, read(policy, specs(), backends=known), known)
+        points = points_of(own)
+        if "\n" in policy:
+            loaded = parse(policy, specs(), backends=known, points=points)
+        else:
+            loaded = load(locate(policy), specs(), backends=known, points=points)
+        self._server = Server(own, loaded, known)
 
     @property
     def url(self) -> str:

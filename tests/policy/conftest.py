@@ -11,6 +11,7 @@ import pytest
 from guardproxy.errors import PolicyError
 from guardproxy.policy.load import parse
 from guardproxy.policy.model import Policy
+from guardproxy.policy.points import Points
 
 
 @dataclass
@@ -54,19 +55,19 @@ def specs() -> Mapping[str, Info]:
 def make() -> Callable[..., Policy]:
     """Makes a policy of rules in YAML, and of what is put before them."""
 
-    def policy(rules: str, before: str = "") -> Policy:
-        return parse(f"{HEAD}{before}\nrules:\n{rules}", SPECS, name="p.yaml")
+    def policy(rules: str, before: str = "", points: Points | None = None) -> Policy:
+        return parse(f"{HEAD}{before}\nrules:\n{rules}", SPECS, name="p.yaml", points=points)
 
     return policy
 
 
 @pytest.fixture(scope="session")
-def complaints() -> Callable[[str], list[str]]:
+def complaints() -> Callable[..., list[str]]:
     """The complaints about a whole policy's text."""
 
-    def of(text: str) -> list[str]:
+    def of(text: str, points: Points | None = None) -> list[str]:
         with pytest.raises(PolicyError) as raised:
-            parse(text, SPECS, name="p.yaml", backends=("rules", "onnx"))
+            parse(text, SPECS, name="p.yaml", backends=("rules", "onnx"), points=points)
         assert str(raised.value).startswith(raised.value.place + ": ")
         return str(raised.value).split("\n")
 
