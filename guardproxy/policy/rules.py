@@ -97,7 +97,7 @@ def _read_match(node: Placed, known: Known, problems: Problems) -> FindingMatch 
     if not isinstance(node.value, dict):
         return None
     if reader.has("outcome"):
-        for key in ("check", "labels", "score", "fpr"):
+        for key in ("check", "labels", "except", "score", "fpr"):
             if reader.has(key):
                 hint = "; with `outcome`, write `checks: [...]`" if key == "check" else ""
                 place = reader.place(key)
@@ -123,12 +123,29 @@ def _finding_match(node: Placed, reader: Reader, known: Known, problems: Problem
             return None
     check = reader.take("check", one_of(known.checks), "")
     labels = reader.take("labels", several(text), ())
+    if reader.has("except"):
+        labels = _all_but(node, reader, check, known, problems)
     rate = take_rate(reader, problems)
     low, high = reader.take("score", _band, (AT_LEAST, UNBOUNDED))
     reader.finish()
     its = _labels(node.value.get("labels"), check, known, problems)
     least = thresholds(rate, check, its, known.points, problems) if rate and check else {}
     return FindingMatch(check, frozenset(labels), min(least.values(), default=low), high, least)
+
+
+def _all_but(node: Placed, reader: Reader, check: str, known: Known, problems: Problems) -> tuple[str, ...]:
+    """The check's labels without those that `except` names."""
+    place = reader.place("except")
+    dropped = reader.take("except", several(text), ())
+    every = known.labels.get(check)
+    if "labels" in node.value:
+        problems.add(place, "`except` cannot stand beside `labels`")
+    elif check and every is None:
+        problems.add(place, f"the check {check} has labels of the policy's own: name what is meant with `labels`")
+    elif every is not None and every <= set(dropped):
+        problems.add(place, "`except` leaves no label")
+    _labels(node.value["except"], check, known, problems)
+    return tuple(sorted((every or frozenset()).difference(dropped)))
 
 
 def _labels(node: Placed | None, check: str, known: Known, problems: Problems) -> list[tuple[str, Placed]] | None:
