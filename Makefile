@@ -49,7 +49,7 @@ adapters: $(VENV)/.dev
 	  $(BIN)/guardproxy train $$name --config adapters/training/$$name.yaml $(ROWS:%=--data %) || exit 1; \
 	done
 	$(BIN)/guardproxy export --adapters adapters --release $(RELEASE)
-	$(BIN)/guardproxy calibrate --adapters adapters $(ROWS:%=--data %)
+	$(BIN)/guardproxy calibrate --adapters adapters --data adapters/data --prior 0.3
 	$(BIN)/guardproxy evaluate --adapters adapters $(ROWS:%=--data %) --output adapters/report
 
 format: $(VENV)/.dev
