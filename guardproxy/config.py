@@ -100,7 +100,7 @@ class Settings:
         "policy", "", text, "FILE", "policy to apply: a file, or the name of one that comes along", "default"
     )
     backend: str = _option(
-        "policy", "rules", _name, "NAME", "what answers for checks with a model stage where the policy names no ladder"
+        "policy", "onnx", _name, "NAME", "what answers for checks with a model stage where the policy names no ladder"
     )
     adapters: str = _option(
         "policy",

@@ -244,6 +244,7 @@ class Runner:
                 failure, outcome = f"{backend.name}: {_why(error)}", Outcome.ERROR
                 continue
             outcome = Outcome.DEGRADED if number else Outcome.OK
+            answers = _helped(name, readings, answers, configured.ladder[number + 1 :])
             return _Rung(answers, _ref(backend), outcome, failure, time.monotonic() - started)
         return _Rung((), "", outcome, failure, time.monotonic() - started)
 
@@ -335,6 +336,29 @@ def _checked(answers: Sequence[Answer], readings: Sequence[Reading]) -> Sequence
         ):
             raise BackendError("malformed answer")
     return answers
+
+
+def _helped(
+    name: str, readings: Sequence[Reading], answers: Sequence[Answer], lower: Sequence[Backend]
+) -> Sequence[Answer]:
+    """The answers, and for those that abstained what lower rungs find at once: an abstention hides nothing.
+
+    It stays one, since to find nothing is no answer for a text that the rung above could not judge.
+    """
+    local = next((backend for backend in lower if isinstance(backend, LocalBackend)), None)
+    if local is None or not any(answer.abstained for answer in answers):
+        return answers
+    helped = list(answers)
+    for number, (answer, reading) in enumerate(zip(answers, readings, strict=True)):
+        if not answer.abstained:
+            continue
+        try:
+            (other,) = _checked(local.classify_now(name, [reading]), [reading])
+        except Exception:  # noqa: BLE001,S112 - the abstention stands by itself
+            continue
+        scores = {**answer.scores, **{k: max(v, answer.scores.get(k, 0.0)) for k, v in other.scores.items()}}
+        helped[number] = Answer(scores, (*answer.findings, *other.findings), answer.abstained)
+    return helped
 
 
 def _is_finding(finding: object, length: int) -> bool:

@@ -119,7 +119,7 @@ async def _decisions(policy: Policy, cases: Sequence[Case], settings: Settings) 
     """What the policy says of each case."""
     if all(case.verdicts is not None for case in cases):
         return [decide(policy, case) for case in cases]
-    runner, names = runner_of(policy, backends=backends_of(settings)), needed(policy)
+    runner, names = runner_of(policy, settings.backend, backends_of(settings), deadline=_PATIENCE), needed(policy)
     decisions: list[Decision] = []
     try:
         for case in cases:

@@ -147,6 +147,7 @@ def _match_outcome(rules: ScopeRules, role: str, verdict: Verdict, hits: _Hits) 
             and verdict.outcome in match.outcomes
             and (not match.checks or verdict.check in match.checks)
             and (not match.reasons or verdict.reason in match.reasons)
+            and verdict.reason not in match.other_than
             and _speaks_of(rule, role)
         ):
             hits.setdefault(index, (rule, []))

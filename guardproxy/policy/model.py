@@ -63,11 +63,12 @@ class FindingMatch:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeMatch:
-    """Matches a verdict's outcome. `checks` empty: any check. `reasons` empty: any reason."""
+    """Matches a verdict's outcome. `checks` empty: any check. `reasons` empty: any reason but those of `other_than`."""
 
     outcomes: frozenset[Outcome]
     checks: frozenset[str] = frozenset()
     reasons: frozenset[str] = frozenset()
+    other_than: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

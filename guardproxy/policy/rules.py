@@ -97,7 +97,7 @@ def _read_match(node: Placed, known: Known, problems: Problems) -> FindingMatch 
     if not isinstance(node.value, dict):
         return None
     if reader.has("outcome"):
-        for key in ("check", "labels", "except", "score", "fpr"):
+        for key in ("check", "labels", "score", "fpr"):
             if reader.has(key):
                 hint = "; with `outcome`, write `checks: [...]`" if key == "check" else ""
                 place = reader.place(key)
@@ -111,9 +111,12 @@ def _outcome_match(reader: Reader, known: Known) -> OutcomeMatch:
     outcomes = reader.take("outcome", several(one_of(OUTCOMES)), ())
     checks = reader.take("checks", several(one_of((*known.checks, "any"))), ("any",))
     reasons = reader.take("reasons", several(text), ())
+    if reader.has("except") and reasons:
+        reader.problems.add(reader.place("except"), "`except` cannot stand beside `reasons`")
+    other_than = reader.take("except", several(text), ())
     reader.finish()
     named = frozenset[str]() if "any" in checks else frozenset(checks)
-    return OutcomeMatch(frozenset(Outcome(word) for word in outcomes), named, frozenset(reasons))
+    return OutcomeMatch(frozenset(Outcome(word) for word in outcomes), named, frozenset(reasons), frozenset(other_than))
 
 
 def _finding_match(node: Placed, reader: Reader, known: Known, problems: Problems) -> FindingMatch | None:

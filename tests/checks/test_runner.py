@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from guardproxy.backends.base import NOTHING, Answer, LocalBackend
+from guardproxy.backends.stub import LocalStub, Stub
 from guardproxy.checks.base import Abstain, Check
+from guardproxy.checks.registry import specs
 from guardproxy.checks.runner import ConfiguredCheck, Judged, Runner
 from guardproxy.errors import BackendError
 from guardproxy.reading import Reading
@@ -245,3 +247,15 @@ async def test_a_check_of_whole_texts_sees_a_stream_as_far_as_it_has_come() -> N
         seen += await runner.run(["whole"], window, 5.0)
     covered = {i for each in seen for v in each.verdicts for f in v.findings for i in range(f.start, f.end)}
     assert covered == set(range(500, len(LONG)))
+
+
+async def test_an_abstention_hides_nothing_that_a_lower_rung_finds() -> None:
+    """It stays an abstention: to find nothing is no answer for a text that could not be judged."""
+    seen = LocalStub(lambda text: Answer({"toxic": 0.9}) if "bad" in text else NOTHING)
+    ladder = (Stub(lambda _: Answer({"toxic": 0.2}, abstained="unsupported language")), seen)
+    runner = Runner({"toxicity": ConfiguredCheck(specs()["toxicity"].build({}), ladder)})
+    for text, scores in (("a bad word", {"toxic": 0.9}), ("a word", {"toxic": 0.2})):
+        (judged,) = await runner.run(["toxicity"], Segment("c", ("t",), "user", Scope.PROMPT, text), 5)
+        (verdict,) = judged.verdicts
+        assert (verdict.outcome, verdict.reason) == (Outcome.ABSTAINED, "unsupported language")
+        assert verdict.scores == scores

@@ -22,7 +22,7 @@ from guardproxy.reading import Reading
 from guardproxy.types import Finding
 
 UNSURE = "low confidence"
-_LEAST = 0.5  # the score of a finding that is reported where the calibration has no operating point
+LEAST = 0.5  # what is less likely than not is no finding, so an operating point below this gives what this gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,6 @@ class Decoder:
         self._curves = dict(enumerate(curves))
         self._scale = np.array([curve.scale for curve in curves])
         self._shift = np.array([curve.shift for curve in curves])
-        # A policy may name any of the operating points, so what the lowest one lets through has to be reported.
-        self._least = [
-            min((point.threshold for point in calibration.points.get(label, {}).values()), default=_LEAST)
-            for label in card.labels
-        ]
 
     def judge(self, text: str, slices: Sequence[Slice], logits: Sequence[Logits]) -> Judgement:
         """`logits`: one array for each slice. Raises BackendError for arrays of another form, and for NaN."""
@@ -75,7 +70,7 @@ class Decoder:
         for label, start, end, logit in entities(text, slices, logits, self.card.overlap):
             score = float(self._curves[label](np.array(logit)))
             unsure = unsure or _unsure(self.card, score)
-            if score >= self._least[label]:
+            if score >= LEAST:
                 findings.append(Finding(self.card.labels[label], start, end, score))
         return Judgement(UNSURE if unsure else "", (), tuple(findings))
 

@@ -76,12 +76,13 @@ def test_findings_have_their_label_s_calibrated_score(artefact: Artefact) -> Non
     assert judgement.findings[0].score == pytest.approx(1 / (1 + math.exp(-(0.5 * 3.0 + 1.0))), abs=1e-6)
 
 
-def test_the_lowest_operating_point_decides_what_is_reported(artefact: Artefact) -> None:
-    curves = {"PERSON": Curve(1.0, -4.0), "ADDRESS": Curve()}
-    assert found(artefact, Calibration(curves), 3.0, (0.5, 0.5)).findings == ()  # 0.27, and no points: 0.5
-    for low, reported in ((0.2, 1), (0.3, 0)):
-        points = {"PERSON": {f"{t}": OperatingPoint(0.01, t, 0.9, 0.8, 1.0) for t in (0.9, low)}}
-        assert len(found(artefact, Calibration(curves, points), 3.0, (0.5, 0.5)).findings) == reported
+@pytest.mark.parametrize(("shift", "reported"), [(-4.0, 0), (-3.01, 0), (-2.99, 1), (0.0, 1)])
+def test_what_is_less_likely_than_not_is_no_finding(artefact: Artefact, shift: float, reported: int) -> None:
+    """Not even where an operating point is lower."""
+    curves = {"PERSON": Curve(1.0, shift), "ADDRESS": Curve()}
+    points = {"PERSON": {"5%": OperatingPoint(0.05, 0.2, 0.9, 0.8, 1.0)}}
+    for calibration in (Calibration(curves), Calibration(curves, points)):
+        assert len(found(artefact, calibration, 3.0, (0.5, 0.5)).findings) == reported
 
 
 def test_a_doubtful_finding_is_an_abstention_that_keeps_it(artefact: Artefact) -> None:
