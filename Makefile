@@ -58,7 +58,7 @@ format: $(VENV)/.dev
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --editable '.[dev]'
-	$(BIN)/python -m pip freeze --exclude-editable > requirements-dev.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//; /^gt[-_]all/d' > requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
