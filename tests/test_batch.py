@@ -113,7 +113,7 @@ def test_arguments_that_cannot_be(tmp_path: Path, flags: list[str], said: str, c
 
 @pytest.mark.parametrize(
     ("reply", "outcome"),
-    [(abstain("unsupported language"), "abstained"), (BackendError("down"), "error"), (HANG, "timeout")],
+    [(abstain("too long"), "abstained"), (BackendError("down"), "error"), (HANG, "timeout")],
 )
 async def test_no_answer_is_never_a_score_of_zero(reply: Any, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "DEADLINE", 0.2)

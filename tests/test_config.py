@@ -27,7 +27,7 @@ def test_the_defaults() -> None:
     plain = Settings.load({}, {})
     assert plain == Settings()
     assert (plain.upstream, plain.host, plain.port, plain.admin_port, plain.workers) == ("", "127.0.0.1", 8080, 8081, 1)
-    assert (plain.max_body, plain.shutdown_timeout, plain.policy, plain.backend) == (32 * MIB, 30.0, "", "rules")
+    assert (plain.max_body, plain.shutdown_timeout, plain.policy, plain.backend) == (32 * MIB, 30.0, "", "onnx")
     assert (plain.decision_log, plain.log_allowed) == ("-", False)
     assert plain.uvloop is True
 

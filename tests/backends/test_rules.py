@@ -151,7 +151,7 @@ def test_a_flood_of_near_matches_is_abstained_on_and_never_hides_one(small: Rule
 
 def test_unknown_check_is_a_backend_error(small: Rules) -> None:
     with pytest.raises(BackendError, match="no rulebook"):
-        small.classify_now("pii", [reading("x")])
+        small.classify_now("keywords", [reading("x")])
 
 
 async def test_it_is_a_local_backend(small: Rules) -> None:
